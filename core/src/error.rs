@@ -1,0 +1,74 @@
+//! What commands refuse at once. None of these changes any state.
+
+use crate::id::NodeId;
+
+/// A message or request was refused at once; nothing was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The message is larger than `max_message_size`.
+    #[error("message of {size} bytes is over max_message_size ({max})")]
+    TooLarge {
+        /// The size of the message in bytes.
+        size: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// No member has this id.
+    #[error("node {0} is not a member")]
+    UnknownPeer(NodeId),
+    /// Too many messages to this peer (or behind the quorum gate) wait for their turn.
+    #[error("{limit} messages are already waiting (send_queue_size)")]
+    QueueFull {
+        /// The limit.
+        limit: usize,
+    },
+    /// The node is leaving the cluster.
+    #[error("this node is leaving the cluster")]
+    Leaving,
+}
+
+/// A reply was refused at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The reply is larger than `max_message_size`. The request is still open: a smaller reply is welcome.
+    #[error("reply of {size} bytes is over max_message_size ({max})")]
+    TooLarge {
+        /// The size of the reply in bytes.
+        size: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The message was no request, was answered before, its time is over, or its sender is gone.
+    #[error("the request is not open: answered, out of time, or its sender is gone")]
+    NotOpen,
+    /// Too many replies to this peer are under way. The request is answered with `ReplyLost`.
+    #[error("too many replies to this peer are under way; the caller is told that this one is lost")]
+    Full,
+}
+
+/// How the delivery of a message, or a request, failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryError {
+    /// The deadline passed first. The peer may or may not have received it.
+    #[error("not acknowledged before the deadline")]
+    Timeout,
+    /// The peer left or failed. It may or may not have received it.
+    #[error("the peer disconnected before responding")]
+    PeerDisconnected,
+    /// The peer lost its memory of this conversation: it may or may not have run the request before; it will not
+    /// run it now.
+    #[error("the peer no longer knows whether it has processed this")]
+    OutcomeUnknown,
+    /// The peer ran the request, but its reply did not fit into what it may keep.
+    #[error("the request was processed, but its reply was lost")]
+    ReplyLost,
+    /// The quorum gate stayed closed until the deadline. Nothing was sent.
+    #[error("quorum was not reached before the deadline")]
+    NoQuorum,
+    /// This node left the cluster first.
+    #[error("this node left the cluster first")]
+    Leaving,
+}
