@@ -65,6 +65,9 @@ pub enum DeliveryError {
     /// The peer ran the request, but its reply did not fit into what it may keep.
     #[error("the request was processed, but its reply was lost")]
     ReplyLost,
+    /// Too many messages to this peer were waiting already. Nothing was sent to it.
+    #[error("too many messages to this peer are already waiting")]
+    QueueFull,
     /// The quorum gate stayed closed until the deadline. Nothing was sent.
     #[error("quorum was not reached before the deadline")]
     NoQuorum,

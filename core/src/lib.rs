@@ -15,6 +15,11 @@
 //! 6. Wait for a datagram, a command or [`Node::poll_timeout`], and go to 2.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    clippy::alloc_instead_of_core
+)]
 
 extern crate alloc;
 #[cfg(test)]
@@ -38,9 +43,13 @@ mod time;
 mod wire;
 
 pub use config::*;
+#[cfg(feature = "simulation")]
+pub use crypto::SimulatedAead;
+pub use crypto::{Aead, AeadFailed, AeadProvider, PureAead, aead_nonce};
 pub use error::*;
 pub use event::*;
 pub use id::{NodeId, ParseNodeIdError};
+pub use node::{Node, SendFailure, TimerKind, Transmit};
 pub use stats::{DropReason, Stats};
 pub use status::*;
 pub use time::{Duration, Instant, WallTime};

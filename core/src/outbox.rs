@@ -28,6 +28,11 @@ impl Context<'_> {
     }
 }
 
+/// The body of a frame is not what its type says. The facade counts it; nothing of the frame took effect beyond what
+/// came before the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadFrame;
+
 /// The frames of one peer, encoded one behind the other; those before `taken` are gone already.
 #[derive(Debug, Default)]
 struct Queue {

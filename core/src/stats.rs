@@ -66,10 +66,18 @@ drop_reasons! {
     BeyondWindow,
     /// A message that was received before.
     DuplicateMessage,
+    /// A received request whose time was over before the application took it.
+    ExpiredRequest,
+    /// An acknowledged message that the application had not taken when its sender went, beyond what is kept of those.
+    OrphanedMessage,
+    /// Word to a caller that its reply is lost, where too many of those were under way.
+    ReplyDropped,
     /// A message from a process that is no member.
     NotAMember,
     /// An outgoing frame beyond `outbox_bytes`.
     OutboxFull,
+    /// A handshake datagram beyond what may wait to be sent.
+    TransmitFull,
     /// An outgoing frame for a peer that cannot be reached.
     NoRoute,
     /// A new member beyond `max_members`.

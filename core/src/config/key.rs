@@ -81,7 +81,7 @@ impl Key {
     pub fn id(&self) -> KeyId {
         let mut hash = blake2::Blake2s256::default();
         hash.update(b"quorate key id v1");
-        hash.update(&self.0);
+        hash.update(self.0);
         let mut id = [0; 8];
         id.copy_from_slice(&hash.finalize()[..8]);
         KeyId(id)

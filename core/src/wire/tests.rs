@@ -27,7 +27,7 @@ quickcheck! {
         Header::decode(&header.encode(ProtocolFlavor::Secured)) == Some(header)
     }
 
-    fn addresses_round_trip_in_canonical_form(ip: std::net::IpAddr, port: u16) -> bool {
+    fn addresses_round_trip_in_canonical_form(ip: core::net::IpAddr, port: u16) -> bool {
         let mut buf = Vec::new();
         put_addr(&mut buf, SocketAddr::new(ip, port));
         let mut reader = Reader::new(&buf);
