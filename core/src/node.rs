@@ -1,1 +1,596 @@
-//! Placeholder.
+//! The facade: owns the parts, routes frames between them and packs what they want to send.
+
+mod gate;
+mod outputs;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use crate::config::{Config, ConfigError, KeyRing};
+use crate::crypto::{AeadProvider, Crypto};
+use crate::discovery::Discovery;
+use crate::error::{ReplyError, SendError};
+use crate::event::{Event, LeaveReason, RejectReason, ReplyTo, RequestId, ResolveId, SendId, Target};
+use crate::id::NodeId;
+use crate::membership::{Action, Membership};
+use crate::messaging::Messaging;
+use crate::outbox::{Context, Outbox};
+use crate::rng::{Rng, Stream};
+use crate::session::{Opened, SessionEvent, Sessions};
+use crate::stats::{DropReason, Stats};
+use crate::time::{Instant, WallTime};
+use crate::wire::{Frame, Frames, kind};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::net::SocketAddr;
+use gate::{Command, Gate, Waiting};
+use zeroize::Zeroize as _;
+
+/// One process's part in the cluster: a state machine without I/O. The crate's front page says how to drive it.
+pub struct Node {
+    config: Config,
+    id: NodeId,
+    sessions: Sessions,
+    discovery: Discovery,
+    membership: Membership,
+    messaging: Messaging,
+    gate: Gate,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    /// How many of `events` were looked at by `settle` already.
+    examined: usize,
+    /// Peers whose frames wait for a session to be dialled.
+    held: BTreeSet<NodeId>,
+    stats: Stats,
+    next_command: u64,
+    has_quorum: bool,
+    alone: bool,
+    state: State,
+    /// The wall clock at the origin of the steady clock. Only for tokens and display.
+    #[expect(dead_code, reason = "tokens are drawn from it once locks are built")]
+    wall: WallTime,
+}
+
+/// How far the node is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Leaving,
+    Left,
+}
+
+/// Where the datagram that `poll_transmit` wrote into the buffer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The destination.
+    pub to: SocketAddr,
+}
+
+/// How the system refused to send a datagram. Only counted: such errors are not authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendFailure {
+    /// There is no way to the destination, or nobody listens there.
+    Unreachable,
+    /// The datagram is larger than the path allows.
+    TooLarge,
+    /// Anything else.
+    Other,
+}
+
+/// Which part of the node the next timeout is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimerKind {
+    /// Handshakes, re-keying, quarantine.
+    Session,
+    /// Seeds and name resolution.
+    Discovery,
+    /// Heartbeats, probes, suspicion, gossip.
+    Membership,
+    /// Retransmission, acknowledgements, deadlines.
+    Messaging,
+    /// Broadcasts that wait for a quorum.
+    Gate,
+}
+
+/// The context of a call, borrowed from disjoint fields.
+macro_rules! context {
+    ($node:ident, $now:expr) => {
+        &mut Context {
+            now: $now,
+            config: &$node.config,
+            outbox: &mut $node.outbox,
+            events: &mut $node.events,
+            stats: &mut $node.stats,
+        }
+    };
+}
+use context;
+
+impl Node {
+    /// Creates a node that seals with the portable implementation of ChaCha20-Poly1305.
+    ///
+    /// `seed` is 32 fresh bytes of the system's randomness at every start: the node's id and all its keys are drawn
+    /// from it. `wall` is the wall clock at `now`; it only serves tokens and display.
+    ///
+    /// # Errors
+    /// Everything that [`Config::validate`] finds.
+    pub fn new(config: Config, seed: [u8; 32], now: Instant, wall: WallTime) -> Result<Self, ConfigError> {
+        Self::build(config, seed, now, wall, Crypto::default())
+    }
+
+    /// Creates a node whose datagrams are sealed by another implementation of ChaCha20-Poly1305.
+    ///
+    /// # Errors
+    /// Everything that [`Config::validate`] finds.
+    pub fn with_aead(
+        config: Config,
+        seed: [u8; 32],
+        now: Instant,
+        wall: WallTime,
+        aead: Box<dyn AeadProvider>,
+    ) -> Result<Self, ConfigError> {
+        Self::build(config, seed, now, wall, Crypto::with_aead(aead))
+    }
+
+    /// Creates a node with a checksum in place of the cryptography, for simulators.
+    ///
+    /// # Errors
+    /// Everything that [`Config::validate`] finds.
+    #[cfg(feature = "simulation")]
+    pub fn simulated(
+        config: Config,
+        seed: [u8; 32],
+        now: Instant,
+        wall: WallTime,
+    ) -> Result<Self, ConfigError> {
+        Self::build(config, seed, now, wall, Crypto::simulated())
+    }
+
+    fn build(
+        config: Config,
+        mut seed: [u8; 32],
+        now: Instant,
+        wall: WallTime,
+        crypto: Crypto,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let id = NodeId::from_bytes(Rng::new(&seed, Stream::Identity).bytes());
+        let mut node = Self {
+            id,
+            sessions: Sessions::new(&config, id, &seed, crypto),
+            discovery: Discovery::new(&config, Rng::new(&seed, Stream::Discovery), now),
+            membership: Membership::new(id, &config, &seed, now),
+            messaging: Messaging::new(&config, Rng::new(&seed, Stream::Messaging)),
+            gate: Gate::default(),
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            examined: 0,
+            held: BTreeSet::new(),
+            stats: Stats::default(),
+            next_command: 1,
+            has_quorum: false,
+            alone: true,
+            state: State::Running,
+            wall,
+            config,
+        };
+        seed.zeroize();
+        node.has_quorum = node.count_quorum();
+        node.settle(now);
+        Ok(node)
+    }
+
+    /// Takes a datagram that arrived from `from`. Its bytes are decrypted in place; what is in the buffer afterwards
+    /// is of no use.
+    ///
+    /// Never fails: what cannot be used is counted in [`Stats`]. Timers do not fire in here.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        if self.state == State::Left {
+            return;
+        }
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += datagram.len() as u64;
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if let Some(opened) = self.sessions.handle_datagram(context!(self, now), from, datagram) {
+            // A handshake may complete with this very datagram: its peer is told of before its frames are read.
+            self.drain_sessions(now);
+            let frames = datagram.get(opened.frames.clone()).unwrap_or_default();
+            self.route(now, &opened, frames);
+        }
+        self.settle(now);
+    }
+
+    /// Takes frames as if this peer had sealed them, for fuzzing: past the session, into the parts. Frames of the
+    /// session itself are left out.
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub fn handle_frames(&mut self, now: Instant, peer: NodeId, frames: &[u8]) {
+        let mut sealed = Frames::new(frames);
+        for frame in sealed.by_ref().filter(|frame| frame.kind < 0x60) {
+            self.route_frame(now, peer, frame);
+        }
+        self.settle(now);
+    }
+
+    fn route(&mut self, now: Instant, opened: &Opened, bytes: &[u8]) {
+        let mut frames = Frames::new(bytes);
+        for frame in frames.by_ref() {
+            if matches!(frame.kind, kind::REKEY_M1..=kind::KEEPALIVE) {
+                if self
+                    .sessions
+                    .handle_frame(context!(self, now), opened, frame.kind, frame.body)
+                    .is_err()
+                {
+                    self.stats.drop(DropReason::MalformedFrame);
+                }
+            } else {
+                self.route_frame(now, opened.peer, frame);
+            }
+        }
+        if frames.malformed() {
+            self.stats.drop(DropReason::MalformedFrame);
+        }
+    }
+
+    fn route_frame(&mut self, now: Instant, peer: NodeId, frame: Frame<'_>) {
+        let handled = match frame.kind {
+            kind::JOIN..=kind::DETAILS => {
+                self.membership
+                    .handle_frame(context!(self, now), peer, frame.kind, frame.body)
+            }
+            kind::DATA..=kind::FLOOR | kind::REQUEST | kind::RESPONSE => {
+                if self.membership.get(peer).is_none() {
+                    return self.stats.drop(DropReason::NotAMember);
+                }
+                self.messaging
+                    .handle_frame(context!(self, now), peer, frame.kind, frame.body)
+            }
+            _ => return self.stats.drop(DropReason::UnknownFrame),
+        };
+        if handled.is_err() {
+            self.stats.drop(DropReason::MalformedFrame);
+        }
+    }
+
+    /// Does what is due at `now`. A call before [`Node::poll_timeout`] is a no-op.
+    ///
+    /// Where both are at hand, give datagrams before calling this: a pause of the process must not make it accuse peers
+    /// whose answers wait in the socket.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.state == State::Left {
+            return;
+        }
+        // Membership first: it judges by its own deadline how late this call is.
+        self.membership.handle_timeout(context!(self, now));
+        self.sessions.handle_timeout(context!(self, now));
+        self.messaging.handle_timeout(context!(self, now));
+        self.gate.handle_timeout(context!(self, now));
+        let membership = &self.membership;
+        self.discovery
+            .handle_timeout(context!(self, now), self.alone, |addr| {
+                membership.member_at(addr).is_some()
+            });
+        self.settle(now);
+    }
+
+    /// Takes the answer to a [`Node::poll_resolve`]: the addresses, or none if the resolution failed. A port of 0
+    /// stands for the port of the request.
+    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addrs: &[SocketAddr]) {
+        if self.state == State::Running {
+            self.discovery.resolved(context!(self, now), id, addrs);
+            self.settle(now);
+        }
+    }
+
+    /// Takes note that the system refused to send a datagram.
+    pub fn handle_send_error(&mut self, _now: Instant, _to: SocketAddr, _error: SendFailure) {
+        self.stats.drop(DropReason::SendError);
+    }
+
+    /// Sends a message. What becomes of it arrives as one [`Event::SendDone`] for each target and one
+    /// [`Event::SendFinished`].
+    ///
+    /// `deadline` is when to give up; `None` stands for `message_timeout` from now. [`Target::All`] waits for a quorum,
+    /// if `cluster_size` is set, until the deadline.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing is queued then.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        to: Target,
+        payload: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<SendId, SendError> {
+        let id = SendId(self.take_command_id());
+        self.submit(now, to, Command::Send(id), payload, deadline)?;
+        Ok(id)
+    }
+
+    /// Sends a request. Each target's answer arrives as [`Event::Reply`] or [`Event::RequestFailed`], and
+    /// [`Event::RequestDone`] follows the last one.
+    ///
+    /// A request is run at most once by each target. `deadline` and [`Target::All`] are as for [`Node::send`].
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing is queued then.
+    pub fn request(
+        &mut self,
+        now: Instant,
+        to: Target,
+        payload: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<RequestId, SendError> {
+        let id = RequestId(self.take_command_id());
+        self.submit(now, to, Command::Request(id), payload, deadline)?;
+        Ok(id)
+    }
+
+    fn take_command_id(&mut self) -> u64 {
+        let id = self.next_command;
+        self.next_command += 1;
+        id
+    }
+
+    fn submit(
+        &mut self,
+        now: Instant,
+        to: Target,
+        command: Command,
+        payload: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        if self.state != State::Running {
+            return Err(SendError::Leaving);
+        }
+        let (size, max) = (payload.len(), self.config.max_message_size);
+        if size > max {
+            return Err(SendError::TooLarge { size, max });
+        }
+        let deadline = deadline.unwrap_or_else(|| now + self.config.message_timeout);
+        match to {
+            Target::Node(peer) if self.membership.get(peer).is_none() => Err(SendError::UnknownPeer(peer)),
+            Target::Node(peer) => self.dispatch(now, command, &[peer], payload, deadline),
+            Target::All if self.has_quorum => {
+                let targets: Vec<NodeId> = self.membership.members().map(|member| member.id).collect();
+                self.dispatch(now, command, &targets, payload, deadline)
+            }
+            Target::All => self.gate.hold(
+                &self.config,
+                Waiting {
+                    command,
+                    payload,
+                    deadline,
+                },
+            ),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        command: Command,
+        targets: &[NodeId],
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<(), SendError> {
+        let cx = context!(self, now);
+        match command {
+            Command::Send(id) => self.messaging.send(cx, id, targets, payload, deadline),
+            Command::Request(id) => self.messaging.request(cx, id, targets, payload, deadline),
+        }
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// [`ReplyError`]: too large (the request stays open), not open, or too many replies under way.
+    pub fn reply(&mut self, now: Instant, to: ReplyTo, payload: Bytes) -> Result<(), ReplyError> {
+        self.messaging.reply(context!(self, now), to, payload)
+    }
+
+    /// Forgets a message: no more events come for it, and what was not sent yet is not sent.
+    pub fn cancel_send(&mut self, id: SendId) {
+        if !self.gate.cancel(Command::Send(id)) {
+            self.messaging.cancel_send(id);
+        }
+    }
+
+    /// Forgets a request: no more events come for it, and what was not sent yet is not sent.
+    pub fn cancel_request(&mut self, id: RequestId) {
+        if !self.gate.cancel(Command::Request(id)) {
+            self.messaging.cancel(id);
+        }
+    }
+
+    /// Resolves the seed names again, now.
+    pub fn refresh(&mut self, now: Instant) {
+        if self.state == State::Running {
+            self.discovery.refresh(&self.config, now);
+            self.settle(now);
+        }
+    }
+
+    /// Changes the keys that are accepted, and the one that seals. All sessions move to the new sealing key within
+    /// 30 s. Without effect on an insecure cluster.
+    pub fn set_keys(&mut self, now: Instant, keys: KeyRing) {
+        self.sessions.set_keys(context!(self, now), &keys);
+        self.settle(now);
+    }
+
+    /// Says goodbye. Pending messages and requests fail with `Leaving`; [`Event::LeaveDone`] follows within
+    /// `leave_timeout`, and from then on the node does nothing.
+    pub fn leave(&mut self, now: Instant) {
+        if self.state == State::Running {
+            self.state = State::Leaving;
+            self.gate.close(context!(self, now));
+            self.messaging.shutdown(context!(self, now));
+            self.membership.leave(context!(self, now));
+            self.settle(now);
+        }
+    }
+
+    /// Carries news between the parts until there is none.
+    fn settle(&mut self, now: Instant) {
+        self.drain_sessions(now);
+        self.examine_events(now);
+        while let Some(Action::Dial { addr, expect }) = self.membership.poll_action() {
+            self.sessions.dial(context!(self, now), addr, expect);
+        }
+        while let Some(addr) = self.discovery.poll_dial() {
+            self.sessions.dial(context!(self, now), addr, None);
+        }
+        if self
+            .discovery
+            .became_ready(now, self.membership.pending_exchanges() > 0)
+        {
+            self.events.push_back(Event::Ready);
+        }
+        self.update_quorum(now);
+        if self.state == State::Leaving && self.membership.left() {
+            self.state = State::Left;
+            self.sessions.close_all(context!(self, now));
+            self.events.push_back(Event::LeaveDone);
+        }
+    }
+
+    fn drain_sessions(&mut self, now: Instant) {
+        while let Some(event) = self.sessions.poll_event() {
+            self.on_session_event(now, event);
+        }
+    }
+
+    fn on_session_event(&mut self, now: Instant, event: SessionEvent) {
+        match event {
+            SessionEvent::Up {
+                peer,
+                addr,
+                expected,
+                role,
+                observed,
+                ..
+            } => {
+                self.discovery.reached(addr);
+                if let Some(reason) = self.refusal(peer) {
+                    return self.sessions.reject(context!(self, now), peer, reason);
+                }
+                self.membership
+                    .peer_up(context!(self, now), peer, addr, role, observed, expected);
+                self.messaging.link_up(peer);
+                self.held.remove(&peer);
+                self.outbox.relist(peer);
+            }
+            SessionEvent::Down { peer } => self.membership.peer_down(context!(self, now), peer),
+            SessionEvent::Moved { peer, addr } => self.membership.peer_moved(context!(self, now), peer, addr),
+            SessionEvent::DialFailed { addr, expected } => {
+                self.discovery.dial_failed(context!(self, now), addr);
+                self.membership.dial_failed(context!(self, now), addr);
+                self.give_up_held(expected);
+            }
+            SessionEvent::DialedSelf { addr } => {
+                self.discovery.dialed_self(now, addr);
+                self.membership.dialed_self(context!(self, now), addr);
+            }
+            SessionEvent::Rejected { addr, reason, .. } => {
+                self.discovery.dial_failed(context!(self, now), addr);
+                self.events.push_back(Event::Rejected { addr, reason });
+            }
+            SessionEvent::Quarantined {
+                peer, addr, reasons, ..
+            } => {
+                self.discovery.reached(addr);
+                self.events.push_back(Event::Quarantined {
+                    id: peer,
+                    addr,
+                    reasons,
+                });
+            }
+            SessionEvent::QuarantineEnded { peer } => {
+                self.events.push_back(Event::QuarantineEnded { id: peer });
+            }
+            SessionEvent::UnknownSession { from } => {
+                if self.discovery.knows(from) || self.membership.member_at(from).is_some() {
+                    self.sessions
+                        .dial(context!(self, now), from, self.membership.member_at(from));
+                }
+            }
+        }
+    }
+
+    /// Why a process that was let in by its key cannot become a member.
+    fn refusal(&mut self, peer: NodeId) -> Option<RejectReason> {
+        if self.state != State::Running {
+            return Some(RejectReason::Leaving);
+        }
+        let full = self.membership.member_count() >= self.config.max_members;
+        if full && self.membership.get(peer).is_none() {
+            self.stats.drop(DropReason::MembersFull);
+            return Some(RejectReason::Full);
+        }
+        None
+    }
+
+    /// Frames for a peer that could not be dialled are of no use to it any more.
+    fn give_up_held(&mut self, peer: Option<NodeId>) {
+        if let Some(peer) = peer
+            && self.held.remove(&peer)
+            && self.outbox.discard(peer) > 0
+        {
+            self.stats.drop(DropReason::NoRoute);
+        }
+    }
+
+    /// Tells the other parts of members that are gone.
+    fn examine_events(&mut self, now: Instant) {
+        while let Some(event) = self.events.get(self.examined) {
+            self.examined += 1;
+            if let Event::MemberLeft { member, reason } = event {
+                let (peer, reason) = (member.id, *reason);
+                self.messaging.peer_gone(context!(self, now), peer);
+                // A leaver closes its sessions itself, once it has its acknowledgements.
+                if reason == LeaveReason::Replaced {
+                    self.outbox.discard(peer);
+                    self.sessions.close(context!(self, now), peer);
+                }
+                self.drain_sessions(now);
+            }
+        }
+        let alone = self.membership.member_count() == 0;
+        if alone && !self.alone {
+            self.discovery.lost_everybody(&self.config, now);
+        }
+        self.alone = alone;
+    }
+
+    fn count_quorum(&self) -> bool {
+        self.membership.voters_present() >= self.quorum_size()
+    }
+
+    fn update_quorum(&mut self, now: Instant) {
+        let has_quorum = self.count_quorum();
+        if has_quorum != self.has_quorum {
+            self.has_quorum = has_quorum;
+            let present = self.membership.voters_present();
+            self.events
+                .push_back(Event::QuorumChanged { has_quorum, present });
+        }
+        if !has_quorum || self.state != State::Running {
+            return;
+        }
+        while let Some(Waiting {
+            command,
+            payload,
+            deadline,
+        }) = self.gate.release()
+        {
+            let targets: Vec<NodeId> = self.membership.members().map(|member| member.id).collect();
+            // With several targets a full queue is that target's outcome, never a refusal of the whole.
+            let sent = self.dispatch(now, command, &targets, payload, deadline);
+            debug_assert!(sent.is_ok(), "{sent:?}");
+        }
+    }
+}

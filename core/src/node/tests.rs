@@ -1,0 +1,242 @@
+use super::*;
+use crate::config::Key;
+use crate::error::DeliveryError;
+use crate::time::Duration;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use quickcheck::quickcheck;
+
+const fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn config() -> Config {
+    Config::default().key(Key::from_bytes([1; 32]))
+}
+
+fn node(config: Config, seed: u8) -> Node {
+    Node::new(config, [seed; 32], at(0), WallTime::default()).unwrap()
+}
+
+fn addr(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, last], 5000))
+}
+
+/// Carries datagrams between nodes without delay until none moves, advancing time from timer to timer.
+fn run(nodes: &mut [(SocketAddr, Node)], until: Instant) {
+    let mut now = at(0);
+    let mut buf = Vec::new();
+    let index: BTreeMap<_, _> = nodes
+        .iter()
+        .enumerate()
+        .map(|(i, (addr, _))| (*addr, i))
+        .collect();
+    loop {
+        let mut moved = false;
+        for i in 0..nodes.len() {
+            while let Some(transmit) = nodes[i].1.poll_transmit(now, &mut buf) {
+                moved = true;
+                let from = nodes[i].0;
+                if let Some(&to) = index.get(&transmit.to) {
+                    nodes[to].1.handle_datagram(now, from, &mut buf.clone());
+                }
+            }
+        }
+        if moved {
+            continue;
+        }
+        let next = nodes.iter().filter_map(|(_, node)| node.poll_timeout()).min();
+        match next {
+            Some(next) if next <= until => now = next.max(now),
+            _ => return,
+        }
+        for (_, node) in nodes.iter_mut() {
+            if node.poll_timeout().is_some_and(|at| at <= now) {
+                node.handle_timeout(now);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_invalid_config_is_refused() {
+    let error = Node::new(Config::default(), [0; 32], at(0), WallTime::default()).unwrap_err();
+    assert_eq!(error.faults[0].field, "security");
+}
+
+#[test]
+fn two_nodes_meet_and_talk_with_real_cryptography() {
+    let mut nodes = vec![
+        (addr(1), node(config(), 1)),
+        (addr(2), node(config().seed("10.0.0.1"), 2)),
+    ];
+    run(&mut nodes, at(2_000));
+    let to = nodes[1].1.id();
+    assert_eq!(
+        nodes[0].1.members().map(|member| member.id).collect::<Vec<_>>(),
+        [to]
+    );
+    let id = nodes[0]
+        .1
+        .request(at(2_000), Target::Node(to), Bytes::from("ping"), None)
+        .unwrap();
+    run(&mut nodes, at(2_100));
+    let message = nodes[1].1.poll_message(at(2_100)).unwrap();
+    assert_eq!(
+        (&message.payload[..], message.from),
+        (&b"ping"[..], nodes[0].1.id())
+    );
+    nodes[1]
+        .1
+        .reply(at(2_100), message.reply_to.unwrap(), Bytes::from("pong"))
+        .unwrap();
+    run(&mut nodes, at(2_300));
+    let events: Vec<_> = core::iter::from_fn(|| nodes[0].1.poll_event()).collect();
+    assert!(
+        events.contains(&Event::Reply {
+            id,
+            from: to,
+            payload: Bytes::from("pong")
+        }),
+        "{events:?}"
+    );
+    assert_eq!(events.last(), Some(&Event::RequestDone(id)));
+    let answered_twice = nodes[1]
+        .1
+        .reply(at(2_300), message.reply_to.unwrap(), Bytes::new());
+    assert_eq!(answered_twice, Err(ReplyError::NotOpen));
+}
+
+#[test]
+fn misuse_is_an_error_that_changes_nothing() {
+    let mut node = node(
+        config()
+            .max_message_size(10_usize)
+            .cluster_size(3)
+            .send_queue_size(1_usize),
+        1,
+    );
+    let stranger = NodeId::from_bytes([9; 16]);
+    let big = node.send(at(0), Target::All, Bytes::from(vec![0; 11]), None);
+    assert_eq!(big, Err(SendError::TooLarge { size: 11, max: 10 }));
+    let unknown = node.send(at(0), Target::Node(stranger), Bytes::new(), None);
+    assert_eq!(unknown, Err(SendError::UnknownPeer(stranger)));
+    let waiting = node.send(at(0), Target::All, Bytes::new(), Some(at(50))).unwrap();
+    assert_eq!(
+        node.send(at(0), Target::All, Bytes::new(), None),
+        Err(SendError::QueueFull { limit: 1 })
+    );
+    node.handle_timeout(at(50));
+    let events: Vec<_> = core::iter::from_fn(|| node.poll_event()).collect();
+    let failed = Event::SendDone {
+        id: waiting,
+        to: None,
+        result: Err(DeliveryError::NoQuorum),
+    };
+    assert_eq!(events, [failed, Event::SendFinished(waiting)]);
+    let request = node.request(at(60), Target::All, Bytes::new(), None).unwrap();
+    node.cancel_request(request);
+    node.handle_timeout(at(20_000));
+    assert!(!core::iter::from_fn(|| node.poll_event()).any(|e| matches!(e, Event::RequestDone(_))));
+}
+
+#[test]
+fn a_broadcast_without_members_finishes_at_once() {
+    let mut node = node(config(), 1);
+    let id = node.send(at(0), Target::All, Bytes::new(), None).unwrap();
+    assert_eq!(node.poll_event(), Some(Event::SendFinished(id)));
+}
+
+#[test]
+fn leaving_fails_what_is_pending_and_ends() {
+    let mut node = node(config().cluster_size(3), 1);
+    let id = node.send(at(0), Target::All, Bytes::new(), None).unwrap();
+    node.leave(at(1));
+    node.handle_timeout(at(1) + node.config().leave_timeout);
+    let events: Vec<_> = core::iter::from_fn(|| node.poll_event()).collect();
+    assert!(events.contains(&Event::SendDone {
+        id,
+        to: None,
+        result: Err(DeliveryError::Leaving)
+    }));
+    assert_eq!(events.last(), Some(&Event::LeaveDone));
+    assert_eq!(
+        (
+            node.poll_timeout(),
+            node.poll_transmit(at(9_000), &mut Vec::new())
+        ),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_timer_never_asks_for_the_past_again_and_again() {
+    let mut node = node(config().seed("10.9.9.9").seed("nowhere.local"), 1);
+    let mut buf = Vec::new();
+    let mut now = at(0);
+    for _ in 0..2_000 {
+        while node.poll_transmit(now, &mut buf).is_some() {}
+        while node.poll_event().is_some() {}
+        let next = node.poll_timeout().unwrap();
+        assert!(next > now, "{next:?} after {now:?}: {:?}", node.timeout_reason());
+        now = next;
+        node.handle_timeout(now);
+    }
+    assert!(now > at(60_000), "2,000 wake-ups must last longer than {now:?}");
+}
+
+#[test]
+fn a_flood_of_openings_leaves_nothing_behind() {
+    let mut node = node(config(), 1);
+    let mut buf = Vec::new();
+    let mut hello = {
+        let mut other = self::node(config().seed("10.0.0.1"), 2);
+        other.poll_transmit(at(0), &mut buf).unwrap();
+        buf.clone()
+    };
+    let (mut answers, mut answered_bytes, mut asked_bytes) = (0, 0, 0);
+    for i in 0..50_000_u32 {
+        let from = SocketAddr::from((core::net::Ipv4Addr::from(0x0b00_0000 + i), 5000));
+        asked_bytes += hello.len();
+        node.handle_datagram(at(1), from, &mut hello.clone());
+        while node.poll_transmit(at(1), &mut buf).is_some() {
+            answers += 1;
+            answered_bytes += buf.len();
+        }
+    }
+    assert!(answers <= 20_100, "{answers} answers");
+    assert!(answered_bytes < asked_bytes);
+    assert!(node.stats().dropped(DropReason::ChallengeRate) >= 29_000);
+    assert_eq!(node.status(at(1)).sessions, 0);
+    hello.clear();
+}
+
+quickcheck! {
+    fn any_datagram_is_survived_and_counted(datagrams: Vec<Vec<u8>>, kind: u8) -> bool {
+        let mut node = node(config(), 1);
+        let mut buf = Vec::new();
+        for (i, mut datagram) in datagrams.into_iter().enumerate() {
+            // Half of them begin like ours, to get past the first look.
+            if i % 2 == 0 && datagram.len() > 1 {
+                datagram[0] = 0x71;
+                datagram[1] = kind % 7;
+            }
+            node.handle_datagram(at(1), addr(1), &mut datagram);
+            while node.poll_transmit(at(1), &mut buf).is_some() {}
+        }
+        let counted: u64 = node.stats().drops().map(|(_, count)| count).sum();
+        counted == node.stats().datagrams_received
+    }
+
+    fn any_timer_order_is_survived(steps: Vec<u16>) -> bool {
+        let mut node = node(config().seed("10.0.0.1").local(), 1);
+        let mut now = Instant::ZERO;
+        let mut buf = Vec::new();
+        for step in steps {
+            now += Duration::from_millis(u64::from(step));
+            node.handle_timeout(now);
+            while node.poll_transmit(now, &mut buf).is_some() {}
+        }
+        true
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be seen of the node.
+
+use super::{Node, State};
+use crate::config::Config;
+use crate::id::NodeId;
+use crate::stats::Stats;
+use crate::status::{Member, MemberState, Status};
+use crate::time::Instant;
+use core::fmt;
+use core::net::SocketAddr;
+
+impl Node {
+    /// Returns this process's id.
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Returns the settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the other members, in the order of their ids.
+    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.membership.members().cloned()
+    }
+
+    /// Returns a member.
+    pub fn member(&self, id: NodeId) -> Option<Member> {
+        self.membership.get(id).cloned()
+    }
+
+    /// Returns the member that is reached at an address.
+    pub fn member_at(&self, addr: SocketAddr) -> Option<Member> {
+        self.member(self.membership.member_at(addr)?)
+    }
+
+    /// Returns how many voters make a quorum, 0 if the gate is disabled. An observer knows it once it has met a
+    /// voter.
+    pub fn quorum_size(&self) -> usize {
+        match self.sessions.settings().cluster_size {
+            0 => 0,
+            n => usize::from(n) / 2 + 1,
+        }
+    }
+
+    /// Returns whether the quorum gate is open: enough live voters are known, this node included if it is one.
+    pub const fn has_quorum(&self) -> bool {
+        self.has_quorum
+    }
+
+    /// Returns the counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Returns the state of the node.
+    pub fn status(&self, now: Instant) -> Status {
+        let alive = self
+            .membership
+            .members()
+            .filter(|member| member.state == MemberState::Alive)
+            .count();
+        Status {
+            id: self.id,
+            cluster_name: self.config.cluster_name.clone(),
+            secured: self.sessions.secured(),
+            role: self.config.role,
+            addr: self.membership.own_addr(),
+            settings: self.sessions.settings(),
+            ready: self.discovery.is_ready(),
+            leaving: self.state != State::Running,
+            members_alive: alive,
+            members_suspect: self.membership.member_count() - alive,
+            voters_present: self.membership.voters_present(),
+            quorum_size: self.quorum_size(),
+            has_quorum: self.has_quorum,
+            sessions: self.sessions.open_count(),
+            quarantined: self.sessions.quarantined(),
+            key_usage: self.sessions.key_usage(),
+            unknown_keys: self.sessions.unknown_keys(now),
+            health: self.membership.health(),
+            incarnation: self.membership.own_incarnation(),
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .field("members", &self.membership.member_count())
+            .finish_non_exhaustive()
+    }
+}
