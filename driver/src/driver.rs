@@ -1,0 +1,482 @@
+//! The one task that drives a node.
+
+mod resolver;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use crate::cluster::{
+    COMMAND_QUEUE, Cluster, Command, Handle, OpKey, Outcome, Parcel, Shared, SlotWriter, View,
+};
+use crate::error::DriverError;
+use crate::io::{Io, SendBatch};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::fmt;
+use core::future::poll_fn;
+use core::mem;
+use core::task::{Context, Poll};
+use quorate_core::{
+    AeadProvider, Config, ConfigError, DeliveryError, Duration, Event, Instant, MAX_DATAGRAM, Node, NodeId,
+};
+use resolver::Resolver;
+use view::ViewKeeper;
+
+/// Datagrams that are received before anything else gets its turn.
+const RECEIVE_BOUND: usize = 256;
+/// The same after a gap, when timers must not run before what arrived in the meantime was seen.
+const CATCH_UP_BOUND: usize = 16_384;
+/// Commands in a pass.
+const COMMAND_BOUND: usize = 128;
+/// Batches that are sent in a pass.
+const SEND_BOUND: usize = 4;
+/// Later than this is a gap: the process was paused, or the machine is overloaded. The core draws the same line.
+const LATE: Duration = Duration::from_millis(100);
+/// How long the socket is left alone after an error, and how many errors in a row are the end.
+const RECEIVE_RETRY: Duration = Duration::from_millis(20);
+const RECEIVE_FAILURES: u32 = 500;
+/// How long leaving may take beyond `leave_timeout`, should the node never say that it is done.
+const LEAVE_GRACE: Duration = Duration::from_secs(1);
+
+/// What a node is made of, besides an [`Io`].
+#[derive(Debug)]
+pub struct Setup {
+    config: Config,
+    seed: [u8; 32],
+    aead: Option<Box<dyn AeadProvider>>,
+    #[cfg(feature = "testing")]
+    filter: Option<crate::Filter>,
+}
+
+impl Setup {
+    /// Takes the settings and 32 bytes from which everything random is drawn. They must be fresh at every start: the
+    /// node's id and its keys come from them.
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            seed,
+            aead: None,
+            #[cfg(feature = "testing")]
+            filter: None,
+        }
+    }
+
+    /// Seals with this implementation of ChaCha20-Poly1305 in place of the core's own.
+    #[must_use]
+    pub fn aead(mut self, aead: Box<dyn AeadProvider>) -> Self {
+        self.aead = Some(aead);
+        self
+    }
+
+    /// Passes every outgoing datagram through a filter. Exists only with the feature `testing`.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn filter(mut self, filter: crate::Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+}
+
+/// A node with its [`Io`], to be [run](Driver::run) in a task of its own.
+///
+/// A pass of the driver: receive a bounded number of datagrams; take a bounded number of commands; run the timers, if
+/// the socket is empty or they are more than 100 ms late; hand out events and, as far as there is room, messages; send
+/// a bounded number of datagrams. Where a bound was hit, the task yields and goes on. After a gap of more than 100 ms
+/// (a paused process, a suspended machine) the socket is emptied before the timers run, so that nobody is suspected
+/// whose answers are already here.
+pub struct Driver<I: Io> {
+    node: Node,
+    io: I,
+    shared: Arc<Shared>,
+    commands: async_channel::Receiver<Command>,
+    /// Where the outcomes of what is under way go.
+    ops: BTreeMap<OpKey, SlotWriter<Outcome>>,
+    resolver: Resolver,
+    view: ViewKeeper,
+    batch: SendBatch,
+    datagram: Vec<u8>,
+    /// When the next pass should run at the latest.
+    expected: Option<Instant>,
+    receive_again: Option<Instant>,
+    receive_failures: u32,
+    /// Set by `leave`: when to stop waiting for its end.
+    leaving: Option<Instant>,
+    left: bool,
+    over: Option<Result<(), DriverError>>,
+    #[cfg(feature = "testing")]
+    filter: Option<crate::Filter>,
+}
+
+impl<I: Io> fmt::Debug for Driver<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("id", &self.node.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I: Io> Driver<I> {
+    /// Builds a node and the first handle to it. Nothing happens before [`Driver::run`] is polled.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings.
+    pub fn new(setup: Setup, io: I) -> Result<(Cluster, Self), ConfigError> {
+        let Setup { config, seed, .. } = setup;
+        // `Cluster` takes the keys out of this copy.
+        let copy = config.clone();
+        let (now, wall) = (io.now(), io.wall());
+        let node = match setup.aead {
+            Some(aead) => Node::with_aead(config, seed, now, wall, aead)?,
+            None => Node::new(config, seed, now, wall)?,
+        };
+        let view = View {
+            has_quorum: node.has_quorum(),
+            quorum_size: copy.quorum_size(),
+            ..View::default()
+        };
+        let keeper = ViewKeeper::new(&copy, &view, now);
+        let shared = Arc::new(Shared::new(view, copy.window_bytes));
+        let (sender, commands) = async_channel::bounded(COMMAND_QUEUE);
+        let handle = Handle::new(Arc::clone(&shared), sender);
+        let cluster = Cluster::new(handle, node.id(), io.local_addr(), copy);
+        let driver = Self {
+            node,
+            io,
+            shared,
+            commands,
+            ops: BTreeMap::new(),
+            resolver: Resolver::default(),
+            view: keeper,
+            batch: SendBatch::default(),
+            datagram: Vec::with_capacity(MAX_DATAGRAM),
+            expected: None,
+            receive_again: None,
+            receive_failures: 0,
+            leaving: None,
+            left: false,
+            over: None,
+            #[cfg(feature = "testing")]
+            filter: setup.filter,
+        };
+        Ok((cluster, driver))
+    }
+
+    /// Runs the node until it has left the cluster. To be spawned; dropping it stops the node without a goodbye, and
+    /// everybody who waits for it learns that.
+    pub async fn run(mut self) {
+        poll_fn(|cx| self.pass(cx)).await;
+    }
+
+    fn pass(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // First of all: what is put into a queue from here on rings again.
+        self.shared.doorbell.answer(cx.waker());
+        let gap = self
+            .expected
+            .is_some_and(|expected| self.io.now().saturating_since(expected) > LATE);
+        let drained = self.receive(cx, if gap { CATCH_UP_BOUND } else { RECEIVE_BOUND });
+        let mut more = !drained;
+
+        more |= self.take_commands();
+        self.give_up_abandoned();
+        self.begin_to_leave();
+        self.run_timers(drained);
+        more |= self.resolve(cx);
+        self.hand_out_events();
+        more |= self.hand_out_messages();
+        more |= self.send(cx);
+        // Failures to send have events too.
+        self.hand_out_events();
+        self.view.publish(&self.node, &self.shared, self.io.now());
+
+        if self.left && !more {
+            self.over.get_or_insert(Ok(()));
+        }
+        if self.leaving.is_some_and(|deadline| self.io.now() >= deadline) {
+            self.over.get_or_insert(Ok(()));
+        }
+        if let Some(result) = self.over.take() {
+            self.close(result);
+            return Poll::Ready(());
+        }
+        self.sleep(cx, more);
+        Poll::Pending
+    }
+
+    /// Returns whether the socket has nothing more.
+    fn receive(&mut self, cx: &mut Context<'_>, bound: usize) -> bool {
+        if self.receive_again.is_some_and(|at| self.io.now() < at) {
+            return true;
+        }
+        self.receive_again = None;
+        let mut received = 0;
+        while received < bound {
+            let now = self.io.now();
+            let node = &mut self.node;
+            let result = self.io.poll_recv(cx, &mut |from, datagram| {
+                received += 1;
+                node.handle_datagram(now, from, datagram);
+            });
+            match result {
+                Poll::Pending => {
+                    self.receive_failures = 0;
+                    return true;
+                }
+                Poll::Ready(Ok(())) => {
+                    self.receive_failures = 0;
+                    // Counts also what brought nothing, or that could go on for ever.
+                    received += 1;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.receive_failures += 1;
+                    self.receive_again = Some(now + RECEIVE_RETRY);
+                    if self.receive_failures >= RECEIVE_FAILURES {
+                        self.over = Some(Err(DriverError::Socket(Arc::new(error))));
+                    }
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Returns whether there may be more.
+    fn take_commands(&mut self) -> bool {
+        if self.commands.is_empty() {
+            return false;
+        }
+        let now = self.io.now();
+        for _ in 0..COMMAND_BOUND {
+            match self.commands.try_recv() {
+                Ok(command) => self.handle_command(now, command),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Send(to, payload, None) => {
+                // Nobody wants to know.
+                let _ = self.node.send(now, to, payload, None);
+            }
+            Command::Send(to, payload, Some(slot)) => {
+                if !slot.is_abandoned() {
+                    let result = self.node.send(now, to, payload, None);
+                    self.begin(result.map(OpKey::Send), slot);
+                }
+            }
+            Command::Request(to, payload, timeout, slot) => {
+                if !slot.is_abandoned() {
+                    let result = self.node.request(now, to, payload, Some(now + timeout));
+                    self.begin(result.map(OpKey::Request), slot);
+                }
+            }
+            Command::Reply(to, payload, slot) => {
+                let result = self.node.reply(now, to, payload);
+                if let Some(slot) = slot {
+                    slot.finish(Some(result));
+                }
+            }
+            Command::Status(slot) => slot.finish(Some(self.node.status(now))),
+            Command::Stats(slot) => slot.finish(Some(self.node.stats().clone())),
+            Command::Refresh => self.node.refresh(now),
+            Command::SetKeys(keys, slot) => {
+                self.node.set_keys(now, keys);
+                slot.finish(Some(()));
+            }
+        }
+    }
+
+    fn begin(&mut self, started: Result<OpKey, quorate_core::SendError>, slot: SlotWriter<Outcome>) {
+        match started {
+            Ok(key) if slot.started(key) => {
+                self.ops.insert(key, slot);
+            }
+            Ok(key) => self.cancel(key),
+            Err(error) => slot.finish(Some(Outcome::Refused(error))),
+        }
+    }
+
+    fn cancel(&mut self, key: OpKey) {
+        match key {
+            OpKey::Send(id) => self.node.cancel_send(id),
+            OpKey::Request(id) => self.node.cancel_request(id),
+        }
+    }
+
+    fn give_up_abandoned(&mut self) {
+        for key in self.shared.take_abandoned() {
+            if self.ops.remove(&key).is_some() {
+                self.cancel(key);
+            }
+        }
+    }
+
+    fn begin_to_leave(&mut self) {
+        if self.leaving.is_none() && self.shared.wants_leave() {
+            let now = self.io.now();
+            self.node.leave(now);
+            self.leaving = Some(now + self.node.config().leave_timeout + LEAVE_GRACE);
+        }
+    }
+
+    /// Timers wait for an empty socket, lest an answer that is already there come too late; but not for ever.
+    fn run_timers(&mut self, drained: bool) {
+        let now = self.io.now();
+        if let Some(due) = self.node.poll_timeout()
+            && due <= now
+            && (drained || now.saturating_since(due) > LATE)
+        {
+            self.node.handle_timeout(now);
+        }
+    }
+
+    /// Returns whether something was resolved, so that others may get their turn.
+    fn resolve(&mut self, cx: &mut Context<'_>) -> bool {
+        let (node, io, view) = (&mut self.node, &self.io, &mut self.view);
+        self.resolver.poll(
+            cx,
+            io.now(),
+            |host| io.resolve(host),
+            node,
+            |addrs| view.note_seeds(addrs),
+        )
+    }
+
+    fn hand_out_events(&mut self) {
+        while let Some(event) = self.node.poll_event() {
+            match event {
+                Event::SendDone { id, to, result } => {
+                    self.outcome(OpKey::Send(id), to, result.map(|()| Bytes::new()));
+                }
+                Event::Reply { id, from, payload } => {
+                    self.outcome(OpKey::Request(id), Some(from), Ok(payload));
+                }
+                Event::RequestFailed { id, to, error } => self.outcome(OpKey::Request(id), to, Err(error)),
+                Event::SendFinished(id) => self.finish(OpKey::Send(id)),
+                Event::RequestDone(id) => self.finish(OpKey::Request(id)),
+                Event::LeaveDone => self.left = true,
+                event => self.view.tell(&self.node, &self.shared, self.io.now(), event),
+            }
+        }
+    }
+
+    fn outcome(&mut self, key: OpKey, to: Option<NodeId>, result: Result<Bytes, DeliveryError>) {
+        if let Some(slot) = self.ops.get(&key) {
+            slot.push(Outcome::Target(to, result));
+            if to.is_none() {
+                // Without targets there is nothing to wait for.
+                self.finish(key);
+            }
+        }
+    }
+
+    fn finish(&mut self, key: OpKey) {
+        if let Some(slot) = self.ops.remove(&key) {
+            slot.finish(None);
+        }
+    }
+
+    /// Returns whether there may be more.
+    fn hand_out_messages(&mut self) -> bool {
+        for _ in 0..RECEIVE_BOUND {
+            if !self.shared.inbox.has_room() {
+                return false;
+            }
+            let now = self.io.now();
+            let Some(message) = self.node.poll_message(now) else {
+                return false;
+            };
+            self.shared.inbox.put(Parcel {
+                from: message.from,
+                payload: message.payload,
+                reply_to: message.reply_to,
+                remaining: message.deadline.map(|deadline| deadline.saturating_since(now)),
+            });
+        }
+        true
+    }
+
+    /// Returns whether there may be more. What the socket does not take waits, and so does everything behind it, in
+    /// the node's bounded queues; receiving and timers go on.
+    fn send(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..SEND_BOUND {
+            let mut dry = false;
+            if self.batch.is_empty() {
+                dry = self.fill_batch();
+                if self.batch.is_empty() {
+                    return false;
+                }
+            }
+            let sent = self.io.poll_send(cx, &mut self.batch);
+            let mut failed = false;
+            while let Some((to, failure)) = self.batch.take_failure() {
+                self.node.handle_send_error(self.io.now(), to, failure);
+                failed = true;
+            }
+            if sent.is_pending() || dry {
+                return failed;
+            }
+        }
+        true
+    }
+
+    /// Returns whether the node has nothing more to send.
+    fn fill_batch(&mut self) -> bool {
+        self.batch.clear();
+        let now = self.io.now();
+        while !self.batch.is_full() {
+            self.datagram.clear();
+            let Some(transmit) = self.node.poll_transmit(now, &mut self.datagram) else {
+                return true;
+            };
+            #[cfg(feature = "testing")]
+            if let Some(filter) = &mut self.filter
+                && !filter.passes(transmit.to, &self.datagram)
+            {
+                continue;
+            }
+            self.batch.push(transmit.to, &self.datagram);
+        }
+        false
+    }
+
+    fn sleep(&mut self, cx: &mut Context<'_>, more: bool) {
+        if more {
+            self.expected = Some(self.io.now());
+            cx.waker().wake_by_ref();
+            return;
+        }
+        let deadlines = [
+            self.node.poll_timeout(),
+            self.resolver.poll_timeout(),
+            self.receive_again,
+            self.leaving,
+        ];
+        self.expected = deadlines.into_iter().flatten().min();
+        if let Some(until) = self.expected
+            && self.io.poll_sleep(cx, until).is_ready()
+        {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Tells everybody who waits that it is over. Does nothing the second time.
+    fn close(&mut self, result: Result<(), DriverError>) {
+        self.commands.close();
+        self.shared.stop(result);
+        // A queue lives as long as its senders do, and with it whoever waits for a slot in it.
+        while self.commands.try_recv().is_ok() {}
+        drop(mem::take(&mut self.ops));
+    }
+}
+
+impl<I: Io> Drop for Driver<I> {
+    fn drop(&mut self) {
+        self.close(Err(DriverError::Aborted));
+    }
+}

@@ -1,0 +1,301 @@
+//! The driver against a scripted [`Io`], in virtual time.
+
+use super::*;
+use crate::cluster::Cluster;
+use crate::error::Closed;
+use crate::io::ResolveFuture;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::task::Wake;
+use core::net::SocketAddr;
+use core::pin::pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::task::Waker;
+use futures_lite::future::{block_on, poll_once, zip};
+use quorate_core::{NodeId, WallTime};
+use std::io;
+use std::sync::{Mutex, MutexGuard};
+
+const PEER: &str = "127.0.0.1:4000";
+
+/// What the test and the Io share.
+#[derive(Default)]
+struct World {
+    now: Instant,
+    inbound: VecDeque<Vec<u8>>,
+    receive_error: Option<io::ErrorKind>,
+    receive_calls: usize,
+    sleeping: Option<Instant>,
+    /// Sleeping takes no time: the clock jumps to where it should end.
+    jump: bool,
+}
+
+#[derive(Clone, Default)]
+struct FakeIo(Arc<Mutex<World>>);
+
+impl FakeIo {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Io for FakeIo {
+    fn now(&self) -> Instant {
+        self.world().now
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime::from_unix_micros(1_700_000_000_000_000)
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 5000))
+    }
+
+    fn poll_recv(
+        &mut self,
+        _: &mut Context<'_>,
+        sink: &mut dyn FnMut(SocketAddr, &mut [u8]),
+    ) -> Poll<io::Result<()>> {
+        let mut world = self.world();
+        world.receive_calls += 1;
+        if let Some(kind) = world.receive_error {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let Some(mut datagram) = world.inbound.pop_front() else {
+            return Poll::Pending;
+        };
+        drop(world);
+        sink(PEER.parse().unwrap(), &mut datagram);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(&mut self, _: &mut Context<'_>, batch: &mut SendBatch) -> Poll<()> {
+        while let Some(run) = batch.front(usize::MAX) {
+            let len = run.bytes.len();
+            batch.advance(len);
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_sleep(&mut self, _: &mut Context<'_>, until: Instant) -> Poll<()> {
+        let mut world = self.world();
+        world.sleeping = Some(until);
+        if world.jump {
+            world.now = world.now.max(until);
+        }
+        if world.now >= until {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn resolve(&self, _: String) -> ResolveFuture {
+        Box::pin(core::future::pending())
+    }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn node() -> (Cluster, Driver<FakeIo>, FakeIo) {
+    let io = FakeIo::default();
+    let setup = Setup::new(Config::default().insecure(), [7; 32]);
+    let (cluster, driver) = Driver::new(setup, io.clone()).unwrap();
+    (cluster, driver, io)
+}
+
+fn pass(driver: &mut Driver<FakeIo>) -> (Poll<()>, usize) {
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let result = driver.pass(&mut Context::from_waker(&waker));
+    (result, wakes.count())
+}
+
+#[test]
+fn a_flood_is_taken_in_bounded_bites() {
+    let (_cluster, mut driver, io) = node();
+    io.world().inbound = (0..1000).map(|_| [0xff; 40].to_vec()).collect();
+    let (result, wakes) = pass(&mut driver);
+    assert!(result.is_pending());
+    assert!(wakes > 0, "a bound was hit: the task must go on");
+    let left = io.world().inbound.len();
+    assert!((700..1000).contains(&left), "{left} left");
+    while !io.world().inbound.is_empty() {
+        assert!(pass(&mut driver).0.is_pending());
+    }
+    // Whatever timers the node has, they are not what made it go on.
+    assert!(io.world().receive_calls <= 1000 + 16);
+}
+
+#[test]
+fn after_a_gap_everything_is_received_before_the_timers_run() {
+    let (_cluster, mut driver, io) = node();
+    assert!(pass(&mut driver).0.is_pending());
+    driver.expected = Some(io.now() + Duration::from_millis(10));
+    io.world().now = Instant::from_millis(500);
+    io.world().inbound = (0..5000).map(|_| [0xff; 40].to_vec()).collect();
+    assert!(pass(&mut driver).0.is_pending());
+    assert!(io.world().inbound.is_empty());
+}
+
+#[test]
+fn a_failing_socket_is_tried_again_and_given_up_in_the_end() {
+    let (cluster, mut driver, io) = node();
+    io.world().receive_error = Some(io::ErrorKind::Other);
+    assert!(pass(&mut driver).0.is_pending());
+    let until = io.world().sleeping.expect("it waits");
+    assert!(until <= io.now() + RECEIVE_RETRY);
+
+    // Good again: the count begins anew.
+    io.world().receive_error = None;
+    io.world().now = until;
+    assert!(pass(&mut driver).0.is_pending());
+    assert_eq!(driver.receive_failures, 0);
+
+    io.world().receive_error = Some(io::ErrorKind::Other);
+    io.world().jump = true;
+    io.world().receive_calls = 0;
+    let (_, result) = block_on(zip(driver.run(), cluster.closed()));
+    assert!(matches!(result, Err(DriverError::Socket(_))));
+    assert_eq!(io.world().receive_calls, RECEIVE_FAILURES as usize);
+    assert!(io.now() >= Instant::from_millis(20 * 498));
+}
+
+#[test]
+fn everybody_who_waits_learns_that_the_driver_was_dropped() {
+    let (cluster, mut driver, _io) = node();
+    let mut events = cluster.events();
+    let mut messages = cluster.messages();
+    assert!(pass(&mut driver).0.is_pending());
+    block_on(async {
+        let mut status = pin!(cluster.status());
+        let mut send = pin!(cluster.send_to(NodeId::from_bytes([1; 16]), b"x"));
+        assert!(poll_once(&mut status).await.is_none());
+        assert!(poll_once(&mut send).await.is_none());
+        drop(driver);
+        assert_eq!(status.await, Err(Closed));
+        assert_eq!(send.await, Err(crate::SendFailed::Closed(Closed)));
+        assert!(events.next().await.is_none());
+        assert!(messages.next().await.is_none());
+        assert!(cluster.events().next().await.is_none());
+        assert!(matches!(cluster.closed().await, Err(DriverError::Aborted)));
+        assert_eq!(cluster.wait_for_quorum().await, Err(Closed));
+        assert!(matches!(cluster.ready().await, Err(crate::ReadyError::Closed(_))));
+        assert_eq!(cluster.cast_all("x").await, Err(Closed));
+        cluster.shutdown().await;
+    });
+}
+
+#[test]
+fn shutdown_ends_the_driver_in_bounded_time_for_all_who_call_it() {
+    let (cluster, driver, io) = node();
+    io.world().jump = true;
+    let other = cluster.clone();
+    block_on(zip(driver.run(), zip(cluster.shutdown(), other.shutdown())));
+    let bound = cluster.config().leave_timeout + LEAVE_GRACE;
+    assert!(io.now() <= Instant::ZERO + bound);
+    block_on(cluster.closed()).expect("it was asked to");
+    assert!(!cluster.has_quorum());
+}
+
+#[test]
+fn the_node_leaves_with_its_last_handle_of_any_kind() {
+    let (cluster, driver, io) = node();
+    io.world().jump = true;
+    let (events, messages) = (cluster.events(), cluster.messages());
+    drop(cluster);
+    drop(events);
+    assert!(!driver.shared.wants_leave());
+    drop(messages);
+    assert!(driver.shared.wants_leave());
+    block_on(driver.run());
+}
+
+#[test]
+fn a_command_rings_and_many_ring_once() {
+    let (cluster, mut driver, io) = node();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    io.world().jump = false;
+    assert!(driver.pass(&mut Context::from_waker(&waker)).is_pending());
+    let before = wakes.count();
+    for _ in 0..10 {
+        block_on(cluster.refresh()).unwrap();
+    }
+    assert_eq!(wakes.count() - before, 1);
+    assert!(driver.pass(&mut Context::from_waker(&waker)).is_pending());
+    block_on(cluster.refresh()).unwrap();
+    assert!(wakes.count() - before >= 2);
+}
+
+#[test]
+fn a_full_command_queue_makes_callers_wait_and_loses_nothing() {
+    let (cluster, mut driver, _io) = node();
+    block_on(async {
+        for _ in 0..COMMAND_QUEUE {
+            cluster.refresh().await.unwrap();
+        }
+        let mut one_more = pin!(cluster.refresh());
+        assert!(poll_once(&mut one_more).await.is_none());
+        let (result, wakes) = pass(&mut driver);
+        assert!(
+            result.is_pending() && wakes > 0,
+            "only part of the commands were taken"
+        );
+        assert_eq!(driver.commands.len(), COMMAND_QUEUE - COMMAND_BOUND);
+        assert_eq!(poll_once(&mut one_more).await, Some(Ok(())));
+    });
+}
+
+#[test]
+fn a_call_that_is_dropped_in_the_queue_never_reaches_the_node() {
+    let (cluster, mut driver, _io) = node();
+    block_on(async {
+        let call = cluster.request(NodeId::from_bytes([1; 16]), b"x", Duration::from_secs(1));
+        assert!(poll_once(pin!(call)).await.is_none());
+    });
+    assert_eq!(driver.commands.len(), 1);
+    assert!(pass(&mut driver).0.is_pending());
+    assert!(driver.ops.is_empty() && driver.commands.is_empty());
+}
+
+#[test]
+fn handles_and_futures_may_cross_threads() {
+    fn sync<T: Send + Sync + 'static>() {}
+    fn send<T: Send>(_: T) {}
+    sync::<Cluster>();
+    sync::<crate::Events>();
+    sync::<crate::Incoming>();
+    let (cluster, driver, _io) = node();
+    send(cluster.broadcast(b"x"));
+    send(cluster.request_all(b"x", Duration::ZERO));
+    send(cluster.request_each(b"x", Duration::ZERO));
+    send(cluster.ready());
+    send(cluster.messages().next());
+    send(cluster.shutdown());
+    send(driver.run());
+}
+
+#[test]
+fn the_handle_keeps_no_key() {
+    let key = quorate_core::Key::from_bytes([9; 32]);
+    let setup = Setup::new(Config::default().key(key), [7; 32]);
+    let (cluster, _driver) = Driver::new(setup, FakeIo::default()).unwrap();
+    assert!(cluster.is_secure());
+    assert!(matches!(cluster.config().security, quorate_core::Security::Unset));
+}

@@ -1,0 +1,146 @@
+//! How calls fail.
+
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+use quorate_core::{ConfigError, DeliveryError, KeyId, ReplyError, SendError};
+use std::io;
+
+/// This node has left the cluster, is leaving it, or its driver has stopped. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this node has left the cluster")]
+pub struct Closed;
+
+/// A node could not be started. Nothing was sent, and nothing keeps running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings are wrong; all faults at once.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address in the field `bind` cannot be bound: taken, not of this machine, or not allowed.
+    #[error("bind = {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system refused something else that a node needs.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it says.
+        source: io::Error,
+    },
+    /// The future was polled outside the runtime that it needs.
+    #[error("no {0} runtime: call this from within one")]
+    NoRuntime(&'static str),
+}
+
+/// The cluster is not ready, and waiting longer would not help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadyError {
+    /// The node left first.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// No member was found, and a seed answered under a key that this node does not have: one of the two missed a
+    /// rotation. The node goes on trying; `set_keys` with the right ring mends it.
+    #[error("no member found, and {addr} uses the unknown key {key}")]
+    UnknownKey {
+        /// The seed's address.
+        addr: SocketAddr,
+        /// The name of its key.
+        key: KeyId,
+    },
+}
+
+/// A message was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendFailed {
+    /// It was refused at once. Nothing was sent.
+    #[error(transparent)]
+    Refused(SendError),
+    /// It was not acknowledged. The variant says whether it may have arrived all the same.
+    #[error(transparent)]
+    Undelivered(DeliveryError),
+    /// The node is leaving or has left. A message on its way may have arrived all the same.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// A request was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// It was refused at once. Nothing was sent.
+    #[error(transparent)]
+    Refused(SendError),
+    /// No answer came. The variant says whether the peer may have run the request all the same.
+    #[error(transparent)]
+    Failed(DeliveryError),
+    /// The node is leaving or has left. The peer may have run the request all the same.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// A reply was not accepted by this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyFailed {
+    /// The message is no request; nobody waits for an answer.
+    #[error("the message is not a request")]
+    NotARequest,
+    /// It was refused at once; the variant says what became of the request.
+    #[error(transparent)]
+    Refused(#[from] ReplyError),
+    /// The queue to the driver is full ([`Incoming::reply_now`](crate::Incoming::reply_now) only). The request stays
+    /// open, but its handle is gone: the caller runs into its timeout.
+    #[error("too many commands wait for the driver")]
+    Busy,
+    /// The node is leaving or has left.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// The driver stopped without having been asked to.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The socket went on failing for ten seconds.
+    #[error("the socket failed for good: {0}")]
+    Socket(Arc<io::Error>),
+    /// The driver's task was dropped: its runtime was shut down, or it panicked.
+    #[error("the driver's task is gone: its runtime was shut down, or it panicked")]
+    Aborted,
+}
+
+macro_rules! from_core {
+    ($($error:ident { $refused:ident, $failed:ident })*) => {$(
+        // A refusal because the node is leaving and an outcome that says so are one case for the caller.
+        impl From<SendError> for $error {
+            fn from(error: SendError) -> Self {
+                match error {
+                    SendError::Leaving => Self::Closed(Closed),
+                    error => Self::$refused(error),
+                }
+            }
+        }
+
+        impl From<DeliveryError> for $error {
+            fn from(error: DeliveryError) -> Self {
+                match error {
+                    DeliveryError::Leaving => Self::Closed(Closed),
+                    error => Self::$failed(error),
+                }
+            }
+        }
+    )*};
+}
+
+from_core! {
+    SendFailed { Refused, Undelivered }
+    RequestError { Refused, Failed }
+}
