@@ -1,0 +1,44 @@
+//! Starting and stopping under smol.
+
+use core::time::Duration;
+use quorate_smol::{Config, StartError, start};
+use smol::future::{or, zip};
+
+fn config() -> Config {
+    Config::default()
+        .insecure()
+        .bind("127.0.0.1:0")
+        .local()
+        .leave_timeout(Duration::from_millis(50))
+}
+
+#[test]
+fn a_node_starts_and_leaves() {
+    smol::block_on(async {
+        let cluster = start(config()).await.unwrap();
+        assert_ne!(cluster.local_addr().port(), 0);
+        let other = cluster.clone();
+        let done = async {
+            zip(cluster.shutdown(), other.shutdown()).await;
+            other.closed().await.is_ok()
+        };
+        let late = async {
+            smol::Timer::after(Duration::from_secs(5)).await;
+            false
+        };
+        assert!(or(done, late).await);
+        assert!(cluster.status().await.is_err());
+    });
+}
+
+#[test]
+fn a_taken_port_names_the_field_and_the_address() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let error = smol::block_on(start(config().bind(addr.to_string()))).unwrap_err();
+    assert!(matches!(&error, StartError::Bind { addr: named, .. } if *named == addr));
+    assert!(
+        error.to_string().starts_with(&format!("bind = {addr}: ")),
+        "{error}"
+    );
+}

@@ -1,0 +1,133 @@
+//! Who may be there.
+
+use crate::{Runtime, cluster, config, lists, shutdown, soon, start, until, until_all_meet};
+use core::time::Duration;
+use quorate::{Config, DropReason, Key, KeyRing, ReadyError};
+
+/// Another key, no key: each side sees nothing of the other but a counter and a name.
+pub async fn wrong_key_and_plaintext<R: Runtime>() {
+    let nodes = cluster::<R>(2, config).await;
+    let seed = nodes[0].local_addr().to_string();
+    let base = || Config::new(seed.clone()).bind("127.0.0.1:0");
+    let wrong = start::<R>(base().key(Key::from_bytes([8; 32]))).await;
+    let open = start::<R>(base().insecure()).await;
+    soon::<R, _>("readiness", open.ready()).await.expect("alone");
+    let stats = || nodes[0].stats();
+    loop {
+        let stats = stats().await.expect("running");
+        if stats.dropped(DropReason::UnknownKey) > 0 && stats.dropped(DropReason::OtherFlavor) > 0 {
+            break;
+        }
+        R::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!open.is_secure() && !open.status().await.expect("running").secured && nodes[0].is_secure());
+    assert!(lists(&nodes[0], &nodes) && wrong.members().is_empty() && open.members().is_empty());
+    shutdown::<R>(nodes).await;
+    shutdown::<R>(vec![wrong, open]).await;
+}
+
+/// The keys rotate under a running cluster; nobody is lost, and the one that missed it is named on both sides.
+pub async fn key_rotation<R: Runtime>() {
+    let nodes = cluster::<R>(3, config).await;
+    let (old, new) = (Key::from_bytes([7; 32]), Key::from_bytes([8; 32]));
+    for ring in [vec![old.clone(), new.clone()], vec![new.clone(), old.clone()]] {
+        for node in &nodes {
+            node.set_keys(KeyRing::from_keys(ring.clone()).expect("keys"))
+                .await
+                .expect("running");
+        }
+    }
+    let start_of_wait = std::time::Instant::now();
+    for node in &nodes {
+        loop {
+            let usage = node.status().await.expect("running").key_usage;
+            if usage
+                .iter()
+                .any(|usage| usage.key == new.id() && usage.peers == 2)
+            {
+                break;
+            }
+            assert!(start_of_wait.elapsed() < Duration::from_secs(60), "{usage:?}");
+            R::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    for node in &nodes {
+        node.set_keys(KeyRing::new(new.clone())).await.expect("running");
+    }
+    R::sleep(Duration::from_secs(1)).await;
+    assert!(nodes.iter().all(|node| lists(node, &nodes)));
+    // A node that missed the rotation: it has the old key only, and its seed speaks the new one.
+    let late = start::<R>(config().seed(nodes[0].local_addr().to_string())).await;
+    let known = nodes[0].clone();
+    until::<R>("the late node's dial", || known.member_count() == 2).await;
+    let deadline = std::time::Instant::now();
+    loop {
+        let unknown = nodes[0].status().await.expect("running").unknown_keys;
+        if unknown
+            .iter()
+            .any(|(addr, key)| *addr == late.local_addr() && *key == old.id())
+        {
+            break;
+        }
+        assert!(deadline.elapsed() < Duration::from_secs(30), "{unknown:?}");
+        R::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(late.members().is_empty());
+    shutdown::<R>(vec![late]).await;
+    shutdown::<R>(nodes).await;
+}
+
+/// A member that missed a rotation: when it looks for the others it is told, and `ready` says so.
+pub async fn a_missed_rotation<R: Runtime>() {
+    // The two name each other as seeds, as the replicas of one service do.
+    let new = start::<R>(config().key(Key::from_bytes([8; 32]))).await;
+    let left_behind = start::<R>(config().seed(new.local_addr().to_string())).await;
+    let addr = left_behind.local_addr().to_string();
+    shutdown::<R>(vec![new]).await;
+    shutdown::<R>(vec![left_behind]).await;
+    let old = start::<R>(config().bind(addr.clone()).seed("127.0.0.1:9")).await;
+    let new = start::<R>(config().key(Key::from_bytes([8; 32])).seed(addr)).await;
+    let again = old.clone();
+    let seen = std::time::Instant::now();
+    loop {
+        let unknown = again.status().await.expect("running").unknown_keys;
+        if !unknown.is_empty() {
+            assert_eq!(unknown[0].0, new.local_addr());
+            break;
+        }
+        assert!(seen.elapsed() < Duration::from_secs(30));
+        R::sleep(Duration::from_millis(50)).await;
+    }
+    match old.ready().await {
+        Ok(()) | Err(ReadyError::UnknownKey { .. }) => {}
+        Err(other) => panic!("{other}"),
+    }
+    shutdown::<R>(vec![old, new]).await;
+}
+
+/// A node with other settings is quarantined: seen, named, and no member.
+pub async fn quarantine<R: Runtime>() {
+    let nodes = cluster::<R>(2, || config().cluster_size(3)).await;
+    let other = start::<R>(config().cluster_size(5).seed(nodes[0].local_addr().to_string())).await;
+    let begun = std::time::Instant::now();
+    for (node, theirs) in [(&nodes[0], other.id()), (&other, nodes[0].id())] {
+        loop {
+            let quarantined = node.status().await.expect("running").quarantined;
+            if let Some(found) = quarantined.iter().find(|q| q.id == theirs) {
+                let text = found.reasons[0].to_string();
+                assert!(text.contains("cluster_size"), "{text}");
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            R::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert!(lists(&nodes[0], &nodes) && other.members().is_empty());
+    // With the settings mended it is let in.
+    shutdown::<R>(vec![other]).await;
+    let mended = start::<R>(config().cluster_size(3).seed(nodes[0].local_addr().to_string())).await;
+    let mut all = nodes;
+    all.push(mended);
+    until_all_meet::<R>(&all).await;
+    shutdown::<R>(all).await;
+}

@@ -1,0 +1,3 @@
+//! The suite on smol.
+
+quorate_tests::suite!(quorate_tests::Smol);

@@ -1,0 +1,3 @@
+//! The suite on tokio.
+
+quorate_tests::suite!(quorate_tests::Tokio);
