@@ -544,19 +544,28 @@ impl Node {
         }
     }
 
-    /// Tells the other parts of members that are gone.
+    /// Tells the other parts what follows from the events that came up.
     fn examine_events(&mut self, now: Instant) {
         while let Some(event) = self.events.get(self.examined) {
             self.examined += 1;
-            if let Event::MemberLeft { member, reason } = event {
-                let (peer, reason) = (member.id, *reason);
-                self.messaging.peer_gone(context!(self, now), peer);
-                // A leaver closes its sessions itself, once it has its acknowledgements.
-                if reason == LeaveReason::Replaced {
-                    self.outbox.discard(peer);
-                    self.sessions.close(context!(self, now), peer);
+            match event {
+                Event::MemberLeft { member, reason } => {
+                    let (peer, reason) = (member.id, *reason);
+                    self.messaging.peer_gone(context!(self, now), peer);
+                    // A leaver closes its sessions itself, once it has its acknowledgements.
+                    if reason == LeaveReason::Replaced {
+                        self.outbox.discard(peer);
+                        self.sessions.close(context!(self, now), peer);
+                    }
+                    self.drain_sessions(now);
                 }
-                self.drain_sessions(now);
+                // Dialling back shows a process that missed a rotation the key that it lacks, before it takes itself
+                // for ready. Only seeds are dialled: a HELLO under an unknown key proves nothing about its source.
+                Event::UnknownKey { addr, .. } if self.discovery.knows(*addr) => {
+                    let addr = *addr;
+                    self.sessions.dial(context!(self, now), addr, None);
+                }
+                _ => {}
             }
         }
         let alone = self.membership.member_count() == 0;

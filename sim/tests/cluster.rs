@@ -381,6 +381,22 @@ fn keys_rotate_without_losing_anybody_and_the_one_left_behind_is_named() {
 }
 
 #[test]
+fn a_node_that_missed_a_rotation_learns_it_before_it_is_ready() {
+    let mut world = World::new(17);
+    let here = world.next_addr();
+    let other = world.start(config().key(Key::from_bytes([8; 32])).seed("10.0.0.2"));
+    world.run_for(secs(3));
+    let behind = world.start(config().seed(here.to_string()));
+    assert!(world.run_until(secs(5), |w| {
+        w.events(behind).iter().any(|(_, e)| *e == Event::Ready)
+    }));
+    let seen = world.node(behind).status(world.now()).unknown_keys;
+    assert_eq!(seen, [(here, Key::from_bytes([8; 32]).id())]);
+    let seen = world.node(other).status(world.now()).unknown_keys;
+    assert_eq!(seen, [(world.addr(behind), Key::from_bytes([7; 32]).id())]);
+}
+
+#[test]
 fn twenty_nodes_under_loss_converge_and_talk() {
     let mut world = World::new(13);
     world.set_link(Link::default().loss(50).duplicates(50));
