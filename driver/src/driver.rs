@@ -24,6 +24,7 @@ use quorate_core::{
 };
 use resolver::Resolver;
 use view::ViewKeeper;
+use zeroize::Zeroizing;
 
 /// Datagrams that are received before anything else gets its turn.
 const RECEIVE_BOUND: usize = 256;
@@ -42,13 +43,22 @@ const RECEIVE_FAILURES: u32 = 500;
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a node is made of, besides an [`Io`].
-#[derive(Debug)]
 pub struct Setup {
     config: Config,
-    seed: [u8; 32],
+    seed: Zeroizing<[u8; 32]>,
     aead: Option<Box<dyn AeadProvider>>,
     #[cfg(feature = "testing")]
     filter: Option<crate::Filter>,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The seed is as secret as the keys that are drawn from it.
+        f.debug_struct("Setup")
+            .field("config", &self.config)
+            .field("aead", &self.aead)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Setup {
@@ -57,7 +67,7 @@ impl Setup {
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         Self {
             config,
-            seed,
+            seed: Zeroizing::new(seed),
             aead: None,
             #[cfg(feature = "testing")]
             filter: None,
@@ -129,8 +139,8 @@ impl<I: Io> Driver<I> {
         let copy = config.clone();
         let (now, wall) = (io.now(), io.wall());
         let node = match setup.aead {
-            Some(aead) => Node::with_aead(config, seed, now, wall, aead)?,
-            None => Node::new(config, seed, now, wall)?,
+            Some(aead) => Node::with_aead(config, *seed, now, wall, aead)?,
+            None => Node::new(config, *seed, now, wall)?,
         };
         let view = View {
             has_quorum: node.has_quorum(),

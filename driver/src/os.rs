@@ -16,6 +16,7 @@ use quorate_core::{Config, ConfigError};
 use std::io;
 use std::net::ToSocketAddrs as _;
 pub use udp::Udp;
+use zeroize::Zeroizing;
 
 /// Checks the settings and prepares a node: its random seed, ring for sealing, and the bound socket.
 ///
@@ -28,12 +29,12 @@ pub fn prepare(config: Config) -> Result<(crate::Setup, Udp), StartError> {
         .parse()
         .map_err(|_| ConfigError::one("bind", &config.bind, "ip:port, such as 0.0.0.0:5000 or [::]:5000"))?;
     let udp = Udp::bind(addr).map_err(|source| StartError::Bind { addr, source })?;
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| StartError::System {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|error| StartError::System {
         what: "random seed",
         source: error.into(),
     })?;
-    Ok((crate::Setup::new(config, seed).aead(Box::new(RingAead)), udp))
+    Ok((crate::Setup::new(config, *seed).aead(Box::new(RingAead)), udp))
 }
 
 /// Resolves a host name with the system's resolver. Blocks, for many seconds at worst: call it on a thread for that.

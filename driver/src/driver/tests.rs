@@ -299,3 +299,10 @@ fn the_handle_keeps_no_key() {
     assert!(cluster.is_secure());
     assert!(matches!(cluster.config().security, quorate_core::Security::Unset));
 }
+
+#[test]
+fn a_setup_does_not_show_its_secrets() {
+    let config = Config::default().key(quorate_core::Key::from_bytes([0xab; 32]));
+    let shown = std::format!("{:?}", Setup::new(config, [0xcd; 32]));
+    assert!(!shown.contains("171") && !shown.contains("205"), "{shown}");
+}
