@@ -1,5 +1,9 @@
 //! Randomness: everything is drawn from the 32 bytes handed to `Node::new`.
+//!
+//! No generator holds those bytes. Each starts from a key derived from them one-way, so that what a generator has in
+//! memory tells nothing about any other, and about ephemeral keys least of all.
 
+use crate::crypto::derive;
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng as _, SeedableRng as _};
 use zeroize::Zeroize as _;
@@ -21,9 +25,11 @@ pub(crate) struct Rng(ChaCha8Rng);
 
 impl Rng {
     pub(crate) fn new(seed: &[u8; 32], stream: Stream) -> Self {
-        let mut rng = ChaCha8Rng::from_seed(*seed);
-        rng.set_stream(stream as u64);
-        Self(rng)
+        Self(ChaCha8Rng::from_seed(derive(
+            seed,
+            "quorate v1 stream",
+            &[stream as u8],
+        )))
     }
 
     pub(crate) fn u32(&mut self) -> u32 {
@@ -60,12 +66,8 @@ impl Rng {
 pub(crate) struct KeyRng([u8; 32]);
 
 impl KeyRng {
-    /// The root of this generator is the 33rd to 64th byte of a stream that nothing else reads.
     pub(crate) fn new(seed: &[u8; 32]) -> Self {
-        let mut rng = ChaCha20Rng::from_seed(*seed);
-        let mut root = [0; 32];
-        rng.fill_bytes(&mut root);
-        Self(root)
+        Self(derive(seed, "quorate v1 ephemeral keys", &[]))
     }
 
     /// Draws 32 secret bytes.
@@ -111,6 +113,7 @@ mod tests {
     #[test]
     fn key_rng_never_repeats_and_forgets_its_past() {
         let mut rng = KeyRng::new(&[9; 32]);
+        assert_ne!(rng.0, [9; 32], "the seed itself is not kept");
         let before = rng.0;
         let (a, b) = (rng.draw(), rng.draw());
         assert_ne!(a, b);
