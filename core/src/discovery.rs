@@ -20,6 +20,8 @@ use core::net::{IpAddr, SocketAddr};
 const MAX_ANSWER: usize = 256;
 /// A node is ready at the earliest after this long, so that the first answers of slow peers still count.
 const READY_DELAY: Duration = Duration::from_millis(200);
+/// An exchange that does not end is waited for no longer than this.
+const READY_LIMIT: Duration = Duration::from_secs(10);
 /// A resolution without an answer counts as failed after this long.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a node that knows nobody looks again at first; doubles up to the configured interval.
@@ -308,7 +310,7 @@ impl Discovery {
             && now >= self.started + READY_DELAY
             && self.sources.iter().all(|source| source.tried)
             && !self.contacts.values().any(|contact| *contact == Contact::Dialing)
-            && !exchanging;
+            && (!exchanging || now >= self.started + READY_LIMIT);
         self.ready |= done;
         done
     }

@@ -444,6 +444,10 @@ impl Membership {
         let id = entry.member.id;
         cx.events.push_back(Event::MemberJoined(entry.member.clone()));
         self.table.insert(entry);
+        if let Some(known) = self.peers.get_mut(&id) {
+            // Somebody else has introduced it: its own JOIN is not waited for any more.
+            self.awaited -= usize::from(core::mem::take(&mut known.awaited));
+        }
         self.lost.found(id);
         self.choose_partners(cx);
         if self.table.get(id).is_some_and(|entry| !entry.contact.partner) {
