@@ -1,0 +1,104 @@
+//! A node of the demo, with a small service on it.
+
+use super::stage::{Happened, Occurrence, Outbox};
+use anyhow::Context as _;
+use quorate_tokio::{Cluster, ClusterEvent, Config, Events, Messages, NodeId};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// A node on a runtime and a thread of its own, so that it can be stopped dead.
+#[derive(Debug)]
+pub(crate) struct DemoNode {
+    pub(crate) name: &'static str,
+    pub(crate) cluster: Cluster,
+    stop: async_channel::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl DemoNode {
+    /// Starts a node, and on it a service that answers questions and tells the stage what it sees.
+    pub(crate) async fn start(name: &'static str, config: Config, stage: Outbox) -> anyhow::Result<Self> {
+        let (started, result) = async_channel::bounded(1);
+        let (stop, stopped) = async_channel::bounded::<()>(1);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            runtime.block_on(async move {
+                match quorate_tokio::start(config.name(name)).await {
+                    Ok(cluster) => {
+                        tokio::spawn(watch(cluster.id(), cluster.events(), stage.clone()));
+                        tokio::spawn(serve(name, cluster.id(), cluster.messages(), stage));
+                        let _ = started.send(Ok(cluster)).await;
+                        // Until told to stop, or until nobody is left who could tell.
+                        let _ = stopped.recv().await;
+                    }
+                    Err(error) => drop(started.send(Err(error)).await),
+                }
+            });
+            // From here on nothing of this node runs any more: its driver is dropped where it stands, like a process
+            // that is killed, and says no goodbye.
+            runtime.shutdown_background();
+        })?;
+        let cluster = result
+            .recv()
+            .await
+            .context("the node's thread has ended")?
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self {
+            name,
+            cluster,
+            stop,
+            thread,
+        })
+    }
+
+    /// Stops the node dead.
+    pub(crate) fn kill(self) {
+        self.stop.close();
+        // A panic of the thread is no worse than its death, which was asked for.
+        let _ = self.thread.join();
+    }
+
+    /// Lets the node say goodbye, then stops it.
+    pub(crate) async fn leave(self) {
+        self.cluster.shutdown().await;
+        self.kill();
+    }
+}
+
+async fn watch(by: NodeId, mut events: Events, stage: Outbox) {
+    while let Some(event) = events.next().await {
+        let what = match event {
+            ClusterEvent::MemberJoined(member) => Happened::Joined { peer: member.id },
+            ClusterEvent::MemberLeft { member, reason } => Happened::Left {
+                peer: member.id,
+                reason,
+            },
+            ClusterEvent::QuorumChanged { has_quorum, present } => Happened::Quorum { has_quorum, present },
+            _ => continue,
+        };
+        tell(&stage, by, what).await;
+    }
+}
+
+/// The service: answers every question with the length of its queue of jobs.
+async fn serve(node: &'static str, by: NodeId, mut messages: Messages, stage: Outbox) {
+    while let Some(message) = messages.next().await {
+        let from = message.from;
+        let text = String::from_utf8_lossy(&message.payload).into_owned();
+        if message.is_request() {
+            tell(&stage, by, Happened::Question { from, text }).await;
+            // A caller that gave up shows at the caller.
+            let _ = message.reply(format!("{node} has 0 jobs waiting")).await;
+        } else {
+            tell(&stage, by, Happened::Message { from, text }).await;
+        }
+    }
+}
+
+async fn tell(stage: &Outbox, by: NodeId, what: Happened) {
+    let at = Instant::now();
+    // A stage that is gone listens to nobody any more.
+    let _ = stage.send(Occurrence { at, by, what }).await;
+}

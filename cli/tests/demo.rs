@@ -1,0 +1,58 @@
+//! The demo as its users see it: the built command, its output and its exit code.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn quorate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(args)
+        .output()
+        .expect("the command was built and can be started")
+}
+
+#[test]
+fn all_of_the_demo_happens() {
+    let output = quorate(&["demo", "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{text}");
+    let summary: Value = text
+        .lines()
+        .last()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .expect("the last line is JSON");
+    let number = |field: &str| summary[field].as_u64().expect(field);
+    assert_eq!(summary["event"], "summary");
+    assert_eq!(summary["rejoined"], true);
+    assert_eq!(number("members"), 3);
+    assert!(number("messages_sent") >= 5);
+    assert_eq!(number("messages_sent"), number("messages_delivered"));
+    assert!(number("requests_sent") >= 3);
+    assert_eq!(number("requests_sent"), number("requests_answered"));
+    // By the default settings a member has failed after three seconds of silence; a goodbye takes one datagram. A
+    // machine that is busy with other tests takes longer.
+    let (crash, leave) = (number("crash_detected_ms"), number("leave_noticed_ms"));
+    assert!((2_000..12_000).contains(&crash), "crash noticed after {crash} ms");
+    assert!(leave < 2_000 && leave < crash, "goodbye noticed after {leave} ms");
+    assert!(number("elapsed_ms") < 30_000, "{summary}");
+    let killed = text
+        .lines()
+        .filter(|line| line.contains(r#""event":"killed""#))
+        .count();
+    assert_eq!(killed, 1, "{text}");
+}
+
+#[test]
+fn the_command_says_what_is_wrong_with_its_arguments() {
+    let output = quorate(&["bench", "messages", "--nodes", "99"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        errors.contains("--nodes") && errors.contains("from 2 to 15"),
+        "{errors}"
+    );
+    assert!(output.stdout.is_empty());
+    assert_eq!(quorate(&["bench"]).status.code(), Some(2));
+    assert_eq!(quorate(&["frobnicate"]).status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&quorate(&["--version"]).stdout).starts_with("quorate "));
+}
