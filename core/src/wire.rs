@@ -8,6 +8,8 @@ mod header;
 mod reader;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod vectors;
 
 pub(crate) use frame::{Frame, FrameWriter, Frames, kind, put_addr, put_frame};
 pub(crate) use header::{Header, Kind, ProtocolFlavor};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::vectors::{check, vector};
 use alloc::vec;
 use alloc::vec::Vec;
 use quickcheck::quickcheck;
@@ -78,20 +79,71 @@ fn a_point_of_small_order_is_refused() {
     assert!(noise.read(&m1, &mut []).is_none());
 }
 
+/// RFC 8439, section 2.8.2: the primitive itself, with a nonce that begins with 7 in place of our zeros.
 #[test]
-fn the_pure_aead_is_chacha20_poly1305_with_a_big_endian_counter() {
-    // RFC 8439, section 2.8.2, has a nonce that begins with 7 in place of zeros: here only the shape can be compared.
-    let mut text = *b"text";
-    let tag = PureAead
-        .create(&[3; 32])
-        .seal_in_place(0x0102, b"head", &mut text);
-    let cipher = ChaCha20Poly1305::new(&[3; 32].into());
-    let nonce = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
-    let mut same = *b"text";
-    let expected = cipher
-        .encrypt_inout_detached(&nonce.into(), b"head", same.as_mut_slice().into())
+fn the_primitive_is_the_one_of_the_rfc() {
+    let mut key = [0; 32];
+    for (byte, value) in key.iter_mut().zip(0x80..) {
+        *byte = value;
+    }
+    let nonce = [7, 0, 0, 0, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47];
+    let aad = [
+        0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7,
+    ];
+    let mut text =
+        *b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+                      sunscreen would be it.";
+    let tag = ChaCha20Poly1305::new(&key.into())
+        .encrypt_inout_detached(&nonce.into(), &aad, text.as_mut_slice().into())
         .unwrap();
-    assert_eq!((text, tag), (same, expected.into()));
+    let sealed = [
+        0xd3, 0x1a, 0x8d, 0x34, 0x64, 0x8e, 0x60, 0xdb, 0x7b, 0x86, 0xaf, 0xbc, 0x53, 0xef, 0x7e, 0xc2,
+    ];
+    assert_eq!(text[..16], sealed);
+    assert_eq!(text[112..], [0x61, 0x16]);
+    let expected = [
+        0x1a, 0xe1, 0x0b, 0x59, 0x4f, 0x09, 0xe2, 0x6a, 0x7e, 0x90, 0x2e, 0xcb, 0xd0, 0x60, 0x06, 0x91,
+    ];
+    assert_eq!(<[u8; 16]>::from(tag), expected);
+}
+
+/// The vectors of `docs/wire.md`, which were computed by other implementations (Python's hashlib among them).
+#[test]
+fn the_document_has_what_the_code_computes() {
+    let key = [1; 32];
+    let derived = |label| derive(&key, label, &[]).to_vec();
+    let clear = &vector("handshake.m1")[..46];
+    check(
+        "kdf",
+        &[
+            ("kdf.key", key.to_vec()),
+            ("kdf.key_id", crate::config::Key::from_bytes(key).id().0.to_vec()),
+            ("kdf.psk", derived("quorate v1 psk")),
+            ("kdf.hello_mac_key", derived("quorate v1 hello mac")),
+            ("kdf.challenge_mac_key", derived("quorate v1 challenge mac")),
+            (
+                "kdf.cluster_name",
+                hash128("quorate v1 cluster name", b"quorate").to_vec(),
+            ),
+            (
+                "kdf.prologue",
+                derive(b"quorate handshake prologue      ", "quorate v1 m1", clear).to_vec(),
+            ),
+        ],
+    );
+    let (key, head, mut text) = ([3; 32], b"head", *b"text");
+    let tag = PureAead.create(&key).seal_in_place(0x0102, head, &mut text);
+    check(
+        "aead",
+        &[
+            ("aead.key", key.to_vec()),
+            ("aead.counter", 0x0102_u64.to_be_bytes().to_vec()),
+            ("aead.nonce", aead_nonce(0x0102).to_vec()),
+            ("aead.aad", head.to_vec()),
+            ("aead.text", b"text".to_vec()),
+            ("aead.sealed", [&text[..], &tag].concat()),
+        ],
+    );
 }
 
 fn opens_only_what_was_sealed(aead: &dyn Aead, counter: u64, aad: &[u8], text: &[u8], flip: usize) -> bool {

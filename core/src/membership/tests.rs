@@ -7,6 +7,7 @@ use harness::{Net, ms, secs};
 use quickcheck::{Arbitrary, Gen, quickcheck};
 
 mod harness;
+mod vectors;
 
 impl Arbitrary for Record {
     fn arbitrary(g: &mut Gen) -> Self {

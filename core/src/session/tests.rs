@@ -9,7 +9,6 @@ use crate::config::{Config, Key, KeyRing};
 use crate::crypto::PureAead;
 use crate::event::Event;
 use crate::outbox::Outbox;
-use alloc::string::String;
 use alloc::vec;
 
 /// One process under test, with what its node would lend it.

@@ -1,5 +1,7 @@
 use super::*;
 use crate::messaging::frame::{Begin, Head, LaneId, MAX_CHUNK, Ranges, ReplyStatus, Room};
+use crate::wire::put_frame;
+use crate::wire::vectors::check;
 use quickcheck::quickcheck;
 
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -97,21 +99,100 @@ fn the_largest_chunk_leaves_room_for_an_acknowledgement() {
     assert!(writer.frame(kind::ACK, |buf| ack.encode(buf)));
 }
 
+/// Builds whole frames: type, length, body.
 #[test]
-fn a_request_has_the_documented_bytes() {
-    let chunk = Chunk {
-        kind: kind::REQUEST,
-        epoch: 0x0102,
-        sequence: 3,
-        begin: Some(Begin {
-            head: Head::Request { remaining: 5000 },
-            total: 2,
-        }),
-        end: true,
-        payload: b"hi",
+fn the_document_has_what_the_code_encodes() {
+    let (epoch, sequence) = (0x0102, 3);
+    let whole = |kind, write: &dyn Fn(&mut Vec<u8>)| encoded(|buf| put_frame(buf, kind, write));
+    let chunk = |head: Head, total: Option<u32>, payload: &[u8]| {
+        let chunk = Chunk {
+            kind: head.kind(),
+            epoch,
+            sequence,
+            begin: Some(Begin {
+                head,
+                total: total.unwrap_or(payload.len() as u32),
+            }),
+            end: total.is_none(),
+            payload,
+        };
+        assert_eq!(
+            Chunk::decode(chunk.kind, &encoded(|buf| chunk.encode(buf))),
+            Ok(chunk)
+        );
+        whole(chunk.kind, &|buf| chunk.encode(buf))
     };
-    let expected = [
-        0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0x13, 0x88, b'h', b'i',
-    ];
-    assert_eq!(encoded(|buf| chunk.encode(buf)), expected);
+    let response = |status| Head::Response {
+        epoch: 0x0a0b,
+        sequence: 9,
+        status,
+    };
+    let last = Chunk {
+        kind: kind::DATA,
+        epoch,
+        sequence: 4,
+        begin: None,
+        end: true,
+        payload: b"rate",
+    };
+    let mut ranges = Ranges::default();
+    assert!(ranges.push(1, 2));
+    let ack = |lane, room, ranges| {
+        let ack = Ack {
+            lane,
+            epoch,
+            cumulative: sequence,
+            room,
+            ranges,
+        };
+        whole(kind::ACK, &|buf| ack.encode(buf))
+    };
+    let room = Room {
+        busy: true,
+        messages: 0,
+        bytes: 4096,
+    };
+    let floor = Floor {
+        lane: LaneId::Ordered,
+        epoch,
+        floor: 5,
+    };
+    check(
+        "messaging",
+        &[
+            ("messaging.data", chunk(Head::Data, None, b"quorate")),
+            ("messaging.data_first", chunk(Head::Data, Some(7), b"quo")),
+            ("messaging.data_last", whole(kind::DATA, &|buf| last.encode(buf))),
+            (
+                "messaging.request",
+                chunk(Head::Request { remaining: 5000 }, None, b"hi"),
+            ),
+            (
+                "messaging.response",
+                chunk(response(ReplyStatus::Ok), None, b"yes"),
+            ),
+            (
+                "messaging.response_lost",
+                chunk(response(ReplyStatus::Lost), None, b""),
+            ),
+            ("messaging.ack_ordered", ack(LaneId::Ordered, room, ranges)),
+            (
+                "messaging.ack_unordered",
+                ack(LaneId::Unordered, Room::UNLIMITED, ranges),
+            ),
+            (
+                "messaging.open",
+                whole(kind::OPEN, &|buf| Open { generation: 2 }.encode(buf)),
+            ),
+            (
+                "messaging.opened",
+                whole(kind::OPENED, &|buf| Opened { generation: 2, epoch }.encode(buf)),
+            ),
+            (
+                "messaging.stale",
+                whole(kind::STALE, &|buf| Stale { epoch }.encode(buf)),
+            ),
+            ("messaging.floor", whole(kind::FLOOR, &|buf| floor.encode(buf))),
+        ],
+    );
 }
