@@ -173,3 +173,8 @@ impl Io for TokioIo {
         })
     }
 }
+
+/// The example on the repository's front page, which is compiled with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
