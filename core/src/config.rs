@@ -54,8 +54,8 @@ macro_rules! config {
         #[derive(Clone, Debug)]
         #[non_exhaustive]
         pub struct Config {
-            /// Names (`host:port`, or `host` for port 5000) and literal addresses where members may be found. Resolved
-            /// at start, on `refresh()` and every `refresh_interval`. A name is a hint: it makes nobody a
+            /// Names (`host:port`, or `host` for port 5000) and literal addresses where members may be found; at
+            /// most 64. Resolved at start, on `refresh()` and every `refresh_interval`. A name is a hint: it makes nobody a
             /// member and evicts nobody.
             pub seeds: Vec<String>,
             /// What the datagrams are sealed with. Must be chosen.
@@ -123,7 +123,7 @@ config! {
     /// Silence after which a direct partner is suspected. At least twice `heartbeat_interval`, below
     /// `heartbeat_timeout`. Default 1.5 s.
     suspect_timeout: Duration = ms(1500),
-    /// Silence after which a direct partner has failed. At most 10 min. Default 3 s.
+    /// Silence after which a direct partner has failed. 150 ms to 10 min, above `suspect_timeout`. Default 3 s.
     heartbeat_timeout: Duration = ms(3000),
     /// How long a probe of the SWIM detector waits for its direct echo, 10 ms to `heartbeat_interval`. Default 200 ms.
     probe_timeout: Duration = ms(200),
@@ -131,7 +131,7 @@ config! {
     gossip_interval: Duration = ms(200),
     /// To how many members a piece of news goes in each gossip round, 1 to 16. Default 3.
     gossip_fanout: u8 = 3,
-    /// How often the seed names are resolved again, at least 1 s; `None` turns it off. Default 30 s.
+    /// How often the seed names are resolved again, 1 s to 1 day; `None` turns it off. Default 30 s.
     refresh_interval: Option<Duration> = Some(secs(30)),
     /// How often one failed member and one seed without a live member are dialled again, 100 ms to 10 min.
     /// Default 10 s.
