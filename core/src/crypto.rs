@@ -24,7 +24,8 @@ pub use simulated::SimulatedAead;
 #[error("authentication failed")]
 pub struct AeadFailed;
 
-/// One key of an AEAD (RFC 5116) that seals and opens in place. Must wipe its key when it is dropped.
+/// One key of an AEAD (RFC 5116) that seals and opens in place. Should wipe its key when it is dropped,
+/// where its implementation lets it (`ring` does not).
 pub trait Aead: Send + Sync {
     /// Encrypts `text` and returns its tag, which covers `aad` too. The caller never repeats a counter.
     fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; 16];

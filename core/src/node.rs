@@ -6,7 +6,7 @@ mod outputs;
 mod tests;
 mod views;
 
-use crate::config::{Config, ConfigError, KeyRing};
+use crate::config::{Config, ConfigError, KeyRing, Security};
 use crate::crypto::{AeadProvider, Crypto};
 use crate::discovery::Discovery;
 use crate::error::{ReplyError, SendError};
@@ -179,6 +179,8 @@ impl Node {
             config,
         };
         seed.zeroize();
+        // The sessions have what they need of the keys; no second copy outlives a rotation.
+        node.config.security = Security::Unset;
         node.has_quorum = node.count_quorum();
         node.settle(now);
         Ok(node)

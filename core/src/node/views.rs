@@ -15,7 +15,7 @@ impl Node {
         self.id
     }
 
-    /// Returns the settings.
+    /// Returns the settings that the node was built with, without the keys: `security` is always `Unset`.
     pub const fn config(&self) -> &Config {
         &self.config
     }
