@@ -156,8 +156,8 @@ config! {
 
     /// The most members that are tracked, 2 to 65,536. Default 4,096.
     max_members: usize = 4096,
-    /// The most sessions that are kept, 8 to 65,536; the least recently used one is closed for a new one.
-    /// Default 1,024.
+    /// The most sessions that are kept, 64 to 65,536; the least recently used one is closed for a new one. Fewer would
+    /// not do: up to 31 direct partners are heard from all the time. Default 1,024.
     max_sessions: usize = 1024,
     /// The most handshakes that others have begun with this node, 8 to 4,096. Default 256.
     max_half_open: usize = 256,

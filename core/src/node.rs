@@ -444,7 +444,10 @@ impl Node {
             self.sessions.dial(context!(self, now), addr, expect);
         }
         while let Some(addr) = self.discovery.poll_dial() {
-            self.sessions.dial(context!(self, now), addr, None);
+            if !self.sessions.dial(context!(self, now), addr, None) {
+                // Too many wait already: its turn comes again, as if nobody had answered.
+                self.discovery.dial_failed(context!(self, now), addr);
+            }
         }
         if self
             .discovery
@@ -486,7 +489,10 @@ impl Node {
                 self.held.remove(&peer);
                 self.outbox.relist(peer);
             }
-            SessionEvent::Down { peer } => self.membership.peer_down(context!(self, now), peer),
+            SessionEvent::Down { peer } => {
+                self.membership.peer_down(context!(self, now), peer);
+                self.forget_frames_for(peer);
+            }
             SessionEvent::Moved { peer, addr } => self.membership.peer_moved(context!(self, now), peer, addr),
             SessionEvent::DialFailed { addr, expected } => {
                 self.discovery.dial_failed(context!(self, now), addr);
@@ -546,6 +552,14 @@ impl Node {
         }
     }
 
+    /// Nothing can be sent any more to who is neither a member nor has a session.
+    fn forget_frames_for(&mut self, peer: NodeId) {
+        if self.membership.get(peer).is_none() && !self.sessions.is_open(peer) {
+            self.held.remove(&peer);
+            self.outbox.discard(peer);
+        }
+    }
+
     /// Tells the other parts what follows from the events that came up.
     fn examine_events(&mut self, now: Instant) {
         while let Some(event) = self.events.get(self.examined) {
@@ -559,6 +573,7 @@ impl Node {
                         self.outbox.discard(peer);
                         self.sessions.close(context!(self, now), peer);
                     }
+                    self.forget_frames_for(peer);
                     self.drain_sessions(now);
                 }
                 // Dialling back shows a process that missed a rotation the key that it lacks, before it takes itself

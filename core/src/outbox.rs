@@ -106,6 +106,12 @@ impl Outbox {
         }
     }
 
+    /// Returns for how many peers anything is kept.
+    #[cfg(test)]
+    pub(crate) fn peers(&self) -> usize {
+        self.queues.len()
+    }
+
     /// Gives up all frames of a peer and returns how many bytes they had.
     pub(crate) fn discard(&mut self, peer: NodeId) -> usize {
         let Some(queue) = self.queues.remove(&peer) else {

@@ -185,7 +185,7 @@ impl Config {
         );
         faults.range("send_queue_size", self.send_queue_size, 1, 1 << 16);
         faults.range("max_members", self.max_members, 2, 1 << 16);
-        faults.range("max_sessions", self.max_sessions, 8, 1 << 16);
+        faults.range("max_sessions", self.max_sessions, 64, 1 << 16);
         faults.range("max_half_open", self.max_half_open, 8, 4096);
         faults.range("max_dials", self.max_dials, 1, 1024);
         faults.range("dials_per_second", self.dials_per_second, 1, 10_000);

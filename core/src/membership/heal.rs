@@ -38,9 +38,10 @@ impl Lost {
         self.0.remove(&id);
     }
 
-    /// Somebody answered at this address.
-    pub(super) fn dialled(&mut self, addr: SocketAddr) {
-        self.0.retain(|_, lost| lost.addr != addr);
+    /// This process answered at an address: whoever else was there is not. The process itself is looked for until
+    /// it is a member again; a session alone does not make it one.
+    pub(super) fn answered(&mut self, addr: SocketAddr, by: NodeId) {
+        self.0.retain(|&id, lost| lost.addr != addr || id == by);
     }
 }
 

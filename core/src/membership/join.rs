@@ -1,6 +1,6 @@
 //! Sessions coming and going, and the JOIN by which two processes introduce themselves.
 
-use super::record::{Record, State, decode_role, encode_role, is_reachable};
+use super::record::{Rank, Record, State, decode_role, encode_role, is_reachable};
 use super::table::Entry;
 use super::timers::Timer;
 use super::{Membership, Peer, canonical};
@@ -94,7 +94,7 @@ impl Membership {
                 self.fail(cx, old, LeaveReason::Replaced);
             }
         }
-        self.lost.dialled(addr);
+        self.lost.answered(addr, peer);
         if let Some(observed) = observed.map(canonical)
             && self.addr.is_none()
         {
@@ -173,7 +173,7 @@ impl Membership {
     /// This node answered its own dial: nobody else is at that address.
     pub(crate) fn dialed_self(&mut self, cx: &mut Context<'_>, addr: SocketAddr) {
         let addr = canonical(addr);
-        self.lost.dialled(addr);
+        self.lost.answered(addr, self.me);
         if let Some(predecessor) = self.table.at(addr) {
             self.fail(cx, predecessor, LeaveReason::Replaced);
         }
@@ -280,10 +280,17 @@ impl Membership {
         };
         self.awaited -= usize::from(core::mem::take(&mut known.awaited));
         let joining = known.join.is_some();
-        cx.send(from, kind::JOIN, |buf| {
-            buf.push(FLAG_ACK);
-            buf.extend_from_slice(&number.to_be_bytes());
+        // Who is held for dead hears of that in one datagram that may be lost: it is to say JOIN again until it knows.
+        let dead = self.table.tombstone(cx.now, from);
+        let refused = dead.is_some_and(|old| {
+            old.state == State::Failed && Rank::new(State::Alive, incarnation) <= old.rank()
         });
+        if !refused {
+            cx.send(from, kind::JOIN, |buf| {
+                buf.push(FLAG_ACK);
+                buf.extend_from_slice(&number.to_be_bytes());
+            });
+        }
         if self.leaving.is_some() {
             return Ok(());
         }

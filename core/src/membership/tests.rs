@@ -601,3 +601,38 @@ fn partitions_of_many_shapes_heal_within_a_minute() {
         net.check();
     }
 }
+
+#[test]
+fn a_failed_peer_is_looked_for_until_it_is_a_member_again() {
+    for seed in 0..20 {
+        let mut net = Net::new(2, seed);
+        net.form();
+        net.partition(1);
+        net.run(secs(10));
+        net.partition(0);
+        // Sessions open again at some time, but all that is said on them at first is lost.
+        net.loss = 1000;
+        net.run(secs(90));
+        net.loss = 0;
+        net.run(secs(60));
+        for (a, b) in [(0, 1), (1, 0)] {
+            assert!(net.membership(a).get(net.id(b)).is_some(), "seed {seed}: {a}");
+        }
+    }
+}
+
+#[test]
+fn a_join_that_is_refused_for_a_false_death_is_said_again_until_it_is_heard() {
+    for seed in 0..20 {
+        let mut net = Net::new(2, seed);
+        net.form();
+        net.partition(1);
+        net.run(secs(10));
+        net.partition(0);
+        net.loss = 300;
+        net.connect(0, 1);
+        net.run(secs(8));
+        let back = |a: usize, b: usize| net.membership(a).get(net.id(b)).is_some();
+        assert!(back(0, 1) && back(1, 0), "seed {seed}");
+    }
+}

@@ -22,9 +22,12 @@ fn addr(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 5000))
 }
 
-/// Carries datagrams between nodes without delay until none moves, advancing time from timer to timer.
 fn run(nodes: &mut [(SocketAddr, Node)], until: Instant) {
-    let mut now = at(0);
+    run_from(nodes, at(0), until);
+}
+
+/// Carries datagrams between nodes without delay until none moves, advancing time from timer to timer.
+fn run_from(nodes: &mut [(SocketAddr, Node)], mut now: Instant, until: Instant) {
     let mut buf = Vec::new();
     let index: BTreeMap<_, _> = nodes
         .iter()
@@ -209,6 +212,26 @@ fn a_flood_of_openings_leaves_nothing_behind() {
     assert!(node.stats().dropped(DropReason::ChallengeRate) >= 29_000);
     assert_eq!(node.status(at(1)).sessions, 0);
     hello.clear();
+}
+
+#[test]
+fn nothing_is_kept_of_members_that_are_gone() {
+    let mut nodes = vec![(addr(1), node(config(), 1))];
+    for round in 0..20_u8 {
+        nodes.push((addr(2 + round % 3), node(config().seed("10.0.0.1"), 2 + round)));
+        let from = u64::from(round) * 10_000;
+        run_from(&mut nodes, at(from), at(from + 3_000));
+        assert_eq!(nodes[0].1.membership.member_count(), 1, "round {round}");
+        if round % 2 == 0 {
+            nodes[1].1.leave(at(from + 3_000));
+            run_from(&mut nodes, at(from + 3_000), at(from + 4_000));
+        }
+        nodes.truncate(1);
+        run_from(&mut nodes, at(from + 4_000), at(from + 10_000));
+    }
+    run_from(&mut nodes, at(200_000), at(400_000));
+    assert_eq!(nodes[0].1.outbox.peers(), 0);
+    assert!(nodes[0].1.held.is_empty());
 }
 
 quickcheck! {
