@@ -44,6 +44,8 @@ pub(super) struct Contact {
     echo: Option<(Instant, Instant)>,
     /// The newest number received from the member; 0 for none.
     pub(super) heard: u32,
+    /// When it last wrote: whoever does that has a session.
+    pub(super) wrote: Option<Instant>,
     /// Whether it is a direct partner.
     pub(super) partner: bool,
     /// With a direct partner: since when silence counts, if no evidence is newer.

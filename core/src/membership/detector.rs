@@ -178,14 +178,19 @@ impl Membership {
                 .contact
                 .heard_at()
                 .map_or(entry.contact.since, |at| at.max(entry.contact.since));
+            let wrote = entry.contact.wrote.max(Some(entry.contact.since));
+            let mute = wrote.is_some_and(|at| cx.now - at > missing_after);
             if cx.now - heard > missing_after {
                 missing += 1;
-                // A session that only one side still has is repaired by a new one.
-                let addr = entry.member.addr;
-                self.act(Action::Dial {
-                    addr,
-                    expect: Some(id),
-                });
+                // A session that only one side still has is repaired by a new one, dialled by the side that hears nothing.
+                // The other one must not dial for every lost echo.
+                if mute {
+                    let addr = entry.member.addr;
+                    self.act(Action::Dial {
+                        addr,
+                        expect: Some(id),
+                    });
+                }
                 self.inquire(cx, id);
             }
         }
@@ -368,6 +373,7 @@ impl Membership {
             self.meet_stranger(cx, from);
             return Ok(());
         };
+        entry.contact.wrote = Some(cx.now);
         if number != 0 {
             let contact = &mut entry.contact;
             if contact.heard == 0 || is_newer(number, contact.heard) {
