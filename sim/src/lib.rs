@@ -20,7 +20,7 @@ mod world;
 
 pub use network::Link;
 pub use quorate_core::{Duration, Instant};
-pub use world::{Crypto, NodeIndex, World};
+pub use world::{Captured, Crypto, NodeIndex, World};
 
 use quorate_core::{Config, Key};
 

@@ -1,12 +1,12 @@
 //! The world: nodes, the network between them, DNS, and time.
 
-use crate::network::{Link, Network};
+use crate::network::{InFlight, Link, Network};
 use crate::trace::TraceHash;
 use quorate_core::{Config, Duration, Event, Instant, Message, Node, NodeId, SendFailure, WallTime};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// The wall clock at the beginning of every run: 2026-01-01 UTC.
@@ -39,6 +39,18 @@ struct Slot {
     armed: Option<Instant>,
     events: Vec<(Instant, Event)>,
     messages: Vec<(Instant, Message)>,
+    wakes: u64,
+}
+
+/// A datagram that was recorded on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Where it came from.
+    pub from: SocketAddr,
+    /// Where it went.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub payload: Vec<u8>,
 }
 
 /// Many nodes over one virtual network, in virtual time.
@@ -54,6 +66,9 @@ pub struct World {
     /// Ordered pairs of addresses between which nothing passes.
     cut: BTreeSet<(SocketAddr, SocketAddr)>,
     dns: BTreeMap<String, Vec<SocketAddr>>,
+    /// What was recorded, oldest first, and how much of it is kept.
+    captured: VecDeque<Captured>,
+    capture: usize,
     seeds: ChaCha8Rng,
     chance: ChaCha8Rng,
     trace: TraceHash,
@@ -79,6 +94,8 @@ impl World {
             timers: BinaryHeap::new(),
             cut: BTreeSet::new(),
             dns: BTreeMap::new(),
+            captured: VecDeque::new(),
+            capture: 0,
             seeds: stream(1),
             chance: stream(2),
             trace: TraceHash::new(),
@@ -140,6 +157,7 @@ impl World {
             armed: None,
             events: Vec::new(),
             messages: Vec::new(),
+            wakes: 0,
         });
         self.by_addr.insert(addr, index);
         self.flush(index);
@@ -186,6 +204,34 @@ impl World {
         self.cut.extend([(a, b), (b, a)]);
     }
 
+    /// Cuts the way from one node to another, and leaves the way back open.
+    pub fn cut_one_way(&mut self, from: NodeIndex, to: NodeIndex) {
+        self.cut.insert((self.addr(from), self.addr(to)));
+    }
+
+    /// Lets a node go on at another address, as a translator of addresses does that has forgotten it: its own
+    /// datagrams come from there now, and what is sent to the old address is lost.
+    pub fn rebind(&mut self, index: NodeIndex, addr: SocketAddr) {
+        let old = std::mem::replace(&mut self.slots[index.0].addr, addr);
+        if self.by_addr.get(&old) == Some(&index) {
+            self.by_addr.remove(&old);
+        }
+        self.by_addr.insert(addr, index);
+    }
+
+    /// Records the last `count` datagrams that arrive from now on.
+    pub fn capture(&mut self, count: usize) {
+        self.capture = count;
+        while self.captured.len() > count {
+            self.captured.pop_front();
+        }
+    }
+
+    /// Returns what was recorded, oldest first.
+    pub const fn captured(&self) -> &VecDeque<Captured> {
+        &self.captured
+    }
+
     /// Cuts every way between the nodes of one group and those of the other.
     pub fn partition(&mut self, left: &[NodeIndex], right: &[NodeIndex]) {
         for &a in left {
@@ -224,6 +270,16 @@ impl World {
             .node
             .as_ref()
             .expect("the node has not crashed")
+    }
+
+    /// Returns whether a node has not crashed.
+    pub fn is_running(&self, index: NodeIndex) -> bool {
+        self.slots[index.0].node.is_some()
+    }
+
+    /// Returns how often a node was woken by its timer.
+    pub fn wakes(&self, index: NodeIndex) -> u64 {
+        self.slots[index.0].wakes
     }
 
     /// Gives a command to a node, and sends what it wants sent.
@@ -307,6 +363,7 @@ impl World {
         if datagram <= timer {
             if let Some(mut flying) = self.network.take() {
                 if let Some(&index) = self.by_addr.get(&flying.to) {
+                    self.record(&flying);
                     self.deliver(index, flying.from, &mut flying.payload);
                 }
                 self.network.recycle(flying.payload);
@@ -321,6 +378,20 @@ impl World {
         true
     }
 
+    fn record(&mut self, datagram: &InFlight) {
+        if self.capture == 0 {
+            return;
+        }
+        if self.captured.len() == self.capture {
+            self.captured.pop_front();
+        }
+        self.captured.push_back(Captured {
+            from: datagram.from,
+            to: datagram.to,
+            payload: datagram.payload.clone(),
+        });
+    }
+
     fn wake(&mut self, index: NodeIndex) {
         let now = self.now;
         let slot = &mut self.slots[index.0];
@@ -329,6 +400,7 @@ impl World {
         }
         if let Some(node) = slot.node.as_mut() {
             node.handle_timeout(now);
+            slot.wakes += 1;
             self.handled += 1;
         }
     }
