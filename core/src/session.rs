@@ -433,11 +433,12 @@ impl Sessions {
             return None;
         }
         session.last_sent = now;
+        let to = session.addr;
         if session.counter == self.limits.rekey_counter {
             session.rekey_at = now;
             self.arm(now, current);
         }
-        self.table.get(&current).map(|s| s.addr)
+        Some(to)
     }
 
     /// Returns whether a peer can be written to.

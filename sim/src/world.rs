@@ -372,8 +372,14 @@ impl World {
             && self.slots[index.0].armed == Some(at)
         {
             self.slots[index.0].armed = None;
-            self.wake(index);
-            self.flush(index);
+            // What it waited for may have been put off meanwhile.
+            let due = self.slots[index.0].node.as_ref().and_then(Node::poll_timeout);
+            if due.is_some_and(|due| due <= self.now) {
+                self.wake(index);
+                self.flush(index);
+            } else {
+                self.rearm(index);
+            }
         }
         true
     }
