@@ -12,9 +12,10 @@ use crate::event::{Event, ResolveId, ResolveRequest};
 use crate::outbox::Context;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
+use crate::wire::{canonical, is_shareable};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 /// The most addresses that one answer counts for.
 const MAX_ANSWER: usize = 256;
@@ -148,15 +149,9 @@ impl Discovery {
         };
         let mut found: Vec<SocketAddr> = addrs
             .iter()
-            .map(|addr| {
-                SocketAddr::new(
-                    addr.ip().to_canonical(),
-                    if addr.port() == 0 { *port } else { addr.port() },
-                )
-            })
-            .filter(|addr| {
-                !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !is_broadcast(addr.ip())
-            })
+            .map(|addr| SocketAddr::new(addr.ip(), if addr.port() == 0 { *port } else { addr.port() }))
+            .map(canonical)
+            .filter(|addr| is_shareable(addr.ip()))
             .collect();
         found.sort_unstable();
         found.dedup();
@@ -338,8 +333,4 @@ impl Discovery {
         let heal = (!self.contacts.is_empty()).then_some(self.heal_at);
         earliest(earliest(late, self.ready_at), earliest(self.refresh_at, heal))
     }
-}
-
-const fn is_broadcast(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
 }

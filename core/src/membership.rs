@@ -28,7 +28,7 @@ use crate::rng::{Rng, Stream};
 use crate::stats::DropReason;
 use crate::status::{Member, MemberState};
 use crate::time::{Duration, Instant};
-use crate::wire::{PROTOCOL_VERSIONS, kind};
+use crate::wire::{PROTOCOL_VERSIONS, canonical, kind};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -563,9 +563,4 @@ impl Membership {
         self.incarnation = self.incarnation.max(heard).saturating_add(1);
         self.spread(cx, self.me);
     }
-}
-
-/// Returns the address in the form that all tables use.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

@@ -2,6 +2,7 @@
 
 mod gate;
 mod outputs;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -10,13 +11,13 @@ use crate::config::{Config, ConfigError, KeyRing, Security};
 use crate::crypto::{AeadProvider, Crypto};
 use crate::discovery::Discovery;
 use crate::error::{ReplyError, SendError};
-use crate::event::{Event, LeaveReason, RejectReason, ReplyTo, RequestId, ResolveId, SendId, Target};
+use crate::event::{Event, ReplyTo, RequestId, ResolveId, SendId, Target};
 use crate::id::NodeId;
-use crate::membership::{Action, Membership};
+use crate::membership::Membership;
 use crate::messaging::Messaging;
 use crate::outbox::{Context, Outbox};
 use crate::rng::{Rng, Stream};
-use crate::session::{Opened, SessionEvent, Sessions};
+use crate::session::{Opened, Sessions};
 use crate::stats::{DropReason, Stats};
 use crate::time::{Instant, WallTime};
 use crate::wire::{Frame, Frames, kind};
@@ -196,7 +197,6 @@ impl Node {
         }
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         if let Some(opened) = self.sessions.handle_datagram(context!(self, now), from, datagram) {
             // A handshake may complete with this very datagram: its peer is told of before its frames are read.
             self.drain_sessions(now);
@@ -433,190 +433,6 @@ impl Node {
             self.messaging.shutdown(context!(self, now));
             self.membership.leave(context!(self, now));
             self.settle(now);
-        }
-    }
-
-    /// Carries news between the parts until there is none.
-    fn settle(&mut self, now: Instant) {
-        self.drain_sessions(now);
-        self.examine_events(now);
-        while let Some(Action::Dial { addr, expect }) = self.membership.poll_action() {
-            self.sessions.dial(context!(self, now), addr, expect);
-        }
-        while let Some(addr) = self.discovery.poll_dial() {
-            if !self.sessions.dial(context!(self, now), addr, None) {
-                // Too many wait already: its turn comes again, as if nobody had answered.
-                self.discovery.dial_failed(context!(self, now), addr);
-            }
-        }
-        if self
-            .discovery
-            .became_ready(now, self.membership.pending_exchanges() > 0)
-        {
-            self.events.push_back(Event::Ready);
-        }
-        self.update_quorum(now);
-        if self.state == State::Leaving && self.membership.left() {
-            self.state = State::Left;
-            self.sessions.close_all(context!(self, now));
-            self.events.push_back(Event::LeaveDone);
-        }
-    }
-
-    fn drain_sessions(&mut self, now: Instant) {
-        while let Some(event) = self.sessions.poll_event() {
-            self.on_session_event(now, event);
-        }
-    }
-
-    fn on_session_event(&mut self, now: Instant, event: SessionEvent) {
-        match event {
-            SessionEvent::Up {
-                peer,
-                addr,
-                expected,
-                role,
-                observed,
-                ..
-            } => {
-                self.discovery.reached(addr);
-                if let Some(reason) = self.refusal(peer) {
-                    return self.sessions.reject(context!(self, now), peer, reason);
-                }
-                self.membership
-                    .peer_up(context!(self, now), peer, addr, role, observed, expected);
-                self.messaging.link_up(peer);
-                self.held.remove(&peer);
-                self.outbox.relist(peer);
-            }
-            SessionEvent::Down { peer } => {
-                self.membership.peer_down(context!(self, now), peer);
-                self.forget_frames_for(peer);
-            }
-            SessionEvent::Moved { peer, addr } => self.membership.peer_moved(context!(self, now), peer, addr),
-            SessionEvent::DialFailed { addr, expected } => {
-                self.discovery.dial_failed(context!(self, now), addr);
-                self.membership.dial_failed(context!(self, now), addr);
-                self.give_up_held(expected);
-            }
-            SessionEvent::DialedSelf { addr } => {
-                self.discovery.dialed_self(now, addr);
-                self.membership.dialed_self(context!(self, now), addr);
-            }
-            SessionEvent::Rejected { addr, reason, .. } => {
-                self.discovery.dial_failed(context!(self, now), addr);
-                self.events.push_back(Event::Rejected { addr, reason });
-            }
-            SessionEvent::Quarantined {
-                peer, addr, reasons, ..
-            } => {
-                self.discovery.reached(addr);
-                self.events.push_back(Event::Quarantined {
-                    id: peer,
-                    addr,
-                    reasons,
-                });
-            }
-            SessionEvent::QuarantineEnded { peer } => {
-                self.events.push_back(Event::QuarantineEnded { id: peer });
-            }
-            SessionEvent::UnknownSession { from } => {
-                if self.discovery.knows(from) || self.membership.member_at(from).is_some() {
-                    self.sessions
-                        .dial(context!(self, now), from, self.membership.member_at(from));
-                }
-            }
-        }
-    }
-
-    /// Why a process that was let in by its key cannot become a member.
-    fn refusal(&mut self, peer: NodeId) -> Option<RejectReason> {
-        if self.state != State::Running {
-            return Some(RejectReason::Leaving);
-        }
-        let full = self.membership.member_count() >= self.config.max_members;
-        if full && self.membership.get(peer).is_none() {
-            self.stats.drop(DropReason::MembersFull);
-            return Some(RejectReason::Full);
-        }
-        None
-    }
-
-    /// Frames for a peer that could not be dialled are of no use to it any more.
-    fn give_up_held(&mut self, peer: Option<NodeId>) {
-        if let Some(peer) = peer
-            && self.held.remove(&peer)
-            && self.outbox.discard(peer) > 0
-        {
-            self.stats.drop(DropReason::NoRoute);
-        }
-    }
-
-    /// Nothing can be sent any more to who is neither a member nor has a session.
-    fn forget_frames_for(&mut self, peer: NodeId) {
-        if self.membership.get(peer).is_none() && !self.sessions.is_open(peer) {
-            self.held.remove(&peer);
-            self.outbox.discard(peer);
-        }
-    }
-
-    /// Tells the other parts what follows from the events that came up.
-    fn examine_events(&mut self, now: Instant) {
-        while let Some(event) = self.events.get(self.examined) {
-            self.examined += 1;
-            match event {
-                Event::MemberLeft { member, reason } => {
-                    let (peer, reason) = (member.id, *reason);
-                    self.messaging.peer_gone(context!(self, now), peer);
-                    // A leaver closes its sessions itself, once it has its acknowledgements.
-                    if reason == LeaveReason::Replaced {
-                        self.outbox.discard(peer);
-                        self.sessions.close(context!(self, now), peer);
-                    }
-                    self.forget_frames_for(peer);
-                    self.drain_sessions(now);
-                }
-                // Dialling back shows a process that missed a rotation the key that it lacks, before it takes itself
-                // for ready. Only seeds are dialled: a HELLO under an unknown key proves nothing about its source.
-                Event::UnknownKey { addr, .. } if self.discovery.knows(*addr) => {
-                    let addr = *addr;
-                    self.sessions.dial(context!(self, now), addr, None);
-                }
-                _ => {}
-            }
-        }
-        let alone = self.membership.member_count() == 0;
-        if alone && !self.alone {
-            self.discovery.lost_everybody(&self.config, now);
-        }
-        self.alone = alone;
-    }
-
-    fn count_quorum(&self) -> bool {
-        self.membership.voters_present() >= self.quorum_size()
-    }
-
-    fn update_quorum(&mut self, now: Instant) {
-        let has_quorum = self.count_quorum();
-        if has_quorum != self.has_quorum {
-            self.has_quorum = has_quorum;
-            let present = self.membership.voters_present();
-            self.events
-                .push_back(Event::QuorumChanged { has_quorum, present });
-        }
-        if !has_quorum || self.state != State::Running {
-            return;
-        }
-        while let Some(Waiting {
-            command,
-            payload,
-            deadline,
-        }) = self.gate.release()
-        {
-            let targets: Vec<NodeId> = self.membership.members().map(|member| member.id).collect();
-            // With several targets a full queue is that target's outcome, never a refusal of the whole.
-            let sent = self.dispatch(now, command, &targets, payload, deadline);
-            debug_assert!(sent.is_ok(), "{sent:?}");
         }
     }
 }

@@ -28,8 +28,8 @@ use crate::stats::{DropReason, Stats};
 use crate::status::{QuarantineReason, Settings};
 use crate::time::{Duration, Instant};
 use crate::wire::{
-    Frames, HEADER_LEN, Header, Kind, MAX_DATAGRAM, PROTOCOL_VERSIONS, ProtocolFlavor, TAG_LEN, kind,
-    put_frame,
+    Frames, HEADER_LEN, Header, Kind, MAX_DATAGRAM, PROTOCOL_VERSIONS, ProtocolFlavor, TAG_LEN, canonical,
+    kind, put_frame,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -214,20 +214,6 @@ impl fmt::Debug for Sessions {
             .field("flavor", &self.flavor)
             .field("peers", &self.peers.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Returns the one form of an address: IPv4 not mapped into IPv6, no flow label.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
-            None => {
-                v6.set_flowinfo(0);
-                v6.into()
-            }
-        },
-        v4 => v4,
     }
 }
 

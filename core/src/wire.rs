@@ -13,7 +13,7 @@ pub(crate) mod vectors;
 
 pub(crate) use frame::{Frame, FrameWriter, Frames, kind, put_addr, put_frame};
 pub(crate) use header::{Header, Kind, ProtocolFlavor};
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Reader, canonical, is_shareable};
 
 /// The largest UDP payload that is ever sent: what passes every IPv6 path and every common tunnel unfragmented.
 pub const MAX_DATAGRAM: usize = 1200;

@@ -1,5 +1,6 @@
 //! Where members may be found.
 
+use crate::wire::{canonical, is_shareable};
 use alloc::string::String;
 use core::net::{IpAddr, SocketAddr};
 
@@ -22,7 +23,9 @@ pub enum Seed {
 
 /// A seed is neither an address nor a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be host, host:port, an address, or [IPv6]:port, with a port of 1 to 65535")]
+#[error(
+    "must be host, host:port, a unicast address, or [IPv6]:port, not link-local, with a port of 1 to 65535"
+)]
 pub struct SeedError;
 
 impl Seed {
@@ -31,9 +34,13 @@ impl Seed {
     /// # Errors
     /// [`SeedError`] if the text is none of these, or the port is 0 or too large.
     pub fn parse(text: &str) -> Result<Self, SeedError> {
-        let addr = |addr: SocketAddr| match addr.port() {
-            0 => Err(SeedError),
-            port => Ok(Self::Addr(SocketAddr::new(addr.ip().to_canonical(), port))),
+        let addr = |addr: SocketAddr| {
+            let addr = canonical(addr);
+            if addr.port() != 0 && is_shareable(addr.ip()) {
+                Ok(Self::Addr(addr))
+            } else {
+                Err(SeedError)
+            }
         };
         if let Ok(found) = text.parse() {
             return addr(found);

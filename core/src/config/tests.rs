@@ -88,6 +88,10 @@ fn seeds_are_read_in_every_form() {
         "1.2.3",
         "300.1.1.1:5",
         "a..b",
+        "fe80::1",
+        "[fe80::1%2]:5",
+        "0.0.0.0",
+        "224.0.0.1:5000",
         "10.0.0.1:0",
     ] {
         assert_eq!(Seed::parse(bad), Err(SeedError), "{bad}");

@@ -2,6 +2,7 @@
 
 use super::{Config, MAX_CLUSTER_SIZE, MAX_METADATA, MAX_NAME, Role, Security, Seed, ms, secs};
 use crate::time::Duration;
+use crate::wire::is_shareable;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -125,9 +126,13 @@ impl Config {
             faults.add("bind", &self.bind, "ip:port, such as 0.0.0.0:5000 or [::]:5000");
         }
         if let Some(addr) = self.advertise
-            && (addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast())
+            && (addr.port() == 0 || !is_shareable(addr.ip()))
         {
-            faults.add("advertise", addr, "a unicast address with a port of 1 to 65535");
+            faults.add(
+                "advertise",
+                addr,
+                "a unicast address, not link-local, with a port of 1 to 65535",
+            );
         }
         faults.length("cluster_name", self.cluster_name.len(), 1, MAX_NAME);
         faults.length("name", self.name.len(), 0, MAX_NAME);

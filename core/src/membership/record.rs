@@ -2,7 +2,7 @@
 
 use crate::config::Role;
 use crate::id::NodeId;
-use crate::wire::{MAX_FRAME_BODY, Reader, put_addr};
+use crate::wire::{MAX_FRAME_BODY, Reader, is_shareable, put_addr};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -126,7 +126,7 @@ impl Record {
 
 /// Whether an address can be dialled at all.
 pub(super) fn is_reachable(addr: SocketAddr) -> bool {
-    addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
+    addr.port() != 0 && is_shareable(addr.ip())
 }
 
 pub(super) const fn encode_role(role: Role) -> u8 {

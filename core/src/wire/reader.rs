@@ -72,6 +72,22 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Returns the one form in which an address is kept and compared: IPv4 not mapped into IPv6, and of IPv6 only what
+/// travels in a frame, without flow label and scope.
+pub(crate) const fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Returns whether an address means the same to every member. A link-local one only means something together with an
+/// interface of one machine.
+pub(crate) fn is_shareable(ip: IpAddr) -> bool {
+    let local = match ip {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !local && !ip.is_unspecified() && !ip.is_multicast()
+}
+
 /// Returns the 16 bytes of an address, IPv4 in its mapped form.
 pub(super) fn ip_bytes(ip: IpAddr) -> [u8; 16] {
     match ip {
