@@ -68,6 +68,9 @@ pub enum DeliveryError {
     /// Too many messages to this peer were waiting already. Nothing was sent to it.
     #[error("too many messages to this peer are already waiting")]
     QueueFull,
+    /// The message is larger than the peer's `max_message_size`. It was not delivered.
+    #[error("the message is larger than the peer takes (its max_message_size)")]
+    TooLarge,
     /// The quorum gate stayed closed until the deadline. Nothing was sent.
     #[error("quorum was not reached before the deadline")]
     NoQuorum,

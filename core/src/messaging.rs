@@ -32,7 +32,7 @@ use alloc::boxed::Box;
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
-use frame::{Ack, Chunk, Floor, Open, Opened, Stale};
+use frame::{Ack, Chunk, Floor, Open, Opened, Refused, Stale};
 use groups::{Groups, Outcome, Owner};
 use outgoing::NoRoom;
 use receiver::Receiver;
@@ -239,7 +239,8 @@ impl Messaging {
         if size > max {
             return Err(ReplyError::TooLarge { size, max });
         }
-        peer.receiver.close_request(&limits, to.sequence);
+        peer.receiver
+            .close_request(cx.now, &limits, cx.stats, to.sequence);
         let request = (to.epoch, to.sequence);
         let kept = (peer.sender).submit_reply(&limits, cx.stats, request, payload, deadline);
         peer.settle(to.peer, &mut self.lists);
@@ -349,6 +350,13 @@ impl Messaging {
                     Ok(())
                 });
             }
+            kind::REFUSED => {
+                let refused = Refused::decode(body)?;
+                return self.answered(cx, from, |cx, groups, sender| {
+                    sender.on_refused(cx, groups, refused);
+                    Ok(())
+                });
+            }
             kind::STALE => {
                 let stale = Stale::decode(body)?;
                 return self.answered(cx, from, |cx, groups, sender| {
@@ -417,7 +425,7 @@ impl Messaging {
             };
             peer.timer = None;
             peer.sender.handle_timeout(cx, &mut self.groups);
-            peer.receiver.handle_timeout(cx.now, &self.limits);
+            peer.receiver.handle_timeout(cx.now, &self.limits, cx.stats);
             peer.settle(id, &mut self.lists);
         }
     }

@@ -244,7 +244,7 @@ impl Node {
                 self.membership
                     .handle_frame(context!(self, now), peer, frame.kind, frame.body)
             }
-            kind::DATA..=kind::FLOOR | kind::REQUEST | kind::RESPONSE => {
+            kind::DATA..=kind::REFUSED | kind::REQUEST | kind::RESPONSE => {
                 if self.membership.get(peer).is_none() {
                     return self.stats.drop(DropReason::NotAMember);
                 }

@@ -364,6 +364,48 @@ impl Stale {
     }
 }
 
+/// The message whose first chunk has this number is larger than this node takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) lane: LaneId,
+    pub(super) epoch: u64,
+    pub(super) sequence: u64,
+}
+
+impl Refused {
+    pub(super) fn decode(body: &[u8]) -> Result<Self, BadFrame> {
+        let (lane, epoch, sequence) = decode_place(body)?;
+        Ok(Self {
+            lane,
+            epoch,
+            sequence,
+        })
+    }
+
+    pub(super) fn encode(self, out: &mut Vec<u8>) {
+        encode_place(out, self.lane, self.epoch, self.sequence);
+    }
+}
+
+/// Reads a lane, an epoch and a number.
+fn decode_place(body: &[u8]) -> Result<(LaneId, u64, u64), BadFrame> {
+    let mut reader = Reader::new(body);
+    let lane = LaneId::decode(&mut reader)?;
+    let epoch = reader.u64().ok_or(BadFrame)?;
+    let sequence = read_sequence(&mut reader).ok_or(BadFrame)?;
+    if reader.is_empty() {
+        Ok((lane, epoch, sequence))
+    } else {
+        Err(BadFrame)
+    }
+}
+
+fn encode_place(out: &mut Vec<u8>, lane: LaneId, epoch: u64, sequence: u64) {
+    out.push(lane as u8);
+    out.extend_from_slice(&epoch.to_be_bytes());
+    out.extend_from_slice(&sequence.to_be_bytes());
+}
+
 /// The sender gave up on what is missing below `floor` (RFC 3758, FORWARD TSN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Floor {
@@ -374,22 +416,11 @@ pub(super) struct Floor {
 
 impl Floor {
     pub(super) fn decode(body: &[u8]) -> Result<Self, BadFrame> {
-        let mut reader = Reader::new(body);
-        let floor = Self {
-            lane: LaneId::decode(&mut reader)?,
-            epoch: reader.u64().ok_or(BadFrame)?,
-            floor: read_sequence(&mut reader).ok_or(BadFrame)?,
-        };
-        if reader.is_empty() {
-            Ok(floor)
-        } else {
-            Err(BadFrame)
-        }
+        let (lane, epoch, floor) = decode_place(body)?;
+        Ok(Self { lane, epoch, floor })
     }
 
     pub(super) fn encode(self, out: &mut Vec<u8>) {
-        out.push(self.lane as u8);
-        out.extend_from_slice(&self.epoch.to_be_bytes());
-        out.extend_from_slice(&self.floor.to_be_bytes());
+        encode_place(out, self.lane, self.epoch, self.floor);
     }
 }

@@ -128,6 +128,11 @@ impl Lane {
             .get_mut(usize::try_from(sequence.checked_sub(self.base)?).ok()?)
     }
 
+    /// Returns the message that this chunk is a piece of.
+    pub(super) fn ticket(&self, sequence: u64) -> Option<u64> {
+        self.get(sequence).map(|chunk| chunk.ticket)
+    }
+
     const fn has_waiting(&self) -> bool {
         self.waiting_messages > 0 || self.sending.is_some()
     }

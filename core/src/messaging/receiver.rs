@@ -4,7 +4,9 @@
 //! `window_bytes`; chunks held behind gaps in both lanes, at most `window_bytes` and 128 of them per lane; and one reply
 //! being assembled, at most `max_message_size`.
 
-use super::frame::{Ack, Begin, Chunk, Floor, Head, LaneId, Open, Opened, Ranges, ReplyStatus, Room, Stale};
+use super::frame::{
+    Ack, Begin, Chunk, Floor, Head, LaneId, Open, Opened, Ranges, Refused, ReplyStatus, Room, Stale,
+};
 use super::outgoing::NoRoom;
 use super::{ACK_DELAY, ACK_EVERY, Limits, RING};
 use crate::event::{Message, ReplyTo};
@@ -58,6 +60,9 @@ struct Lane {
     assembly: Option<Assembly>,
     ack: Option<AckDue>,
     unacknowledged: u32,
+    /// The first piece of a message that is too large; its sender is to be told. A later one takes its place: whatever
+    /// is not acknowledged comes again.
+    refused: Option<u64>,
 }
 
 impl Lane {
@@ -206,7 +211,7 @@ impl Receiver {
             return;
         }
         let in_order = place == 0 && lane.ring.is_empty();
-        let fit = self.fit(limits, id, chunk.begin);
+        let fit = self.fit(limits, chunk.begin);
         let consumed = fit == Fit::Yes && place == 0;
         if consumed {
             let piece = (chunk.begin, chunk.end, Payload::Borrowed(chunk.payload));
@@ -222,9 +227,11 @@ impl Receiver {
             let payload = Bytes::copy_from_slice(chunk.payload);
             self.deliver(now, stats, chunk.sequence, begin.head, payload);
             self.place(id, place, Slot::Taken);
-        } else if fit == Fit::Never
-            || self.held_bytes.saturating_add(chunk.payload.len()) > limits.window_bytes
-        {
+        } else if fit == Fit::Never {
+            stats.drop(DropReason::BeyondWindow);
+            self.refuse(id, chunk);
+            return;
+        } else if self.held_bytes.saturating_add(chunk.payload.len()) > limits.window_bytes {
             stats.drop(DropReason::BeyondWindow);
         } else {
             self.held_bytes += chunk.payload.len();
@@ -252,6 +259,23 @@ impl Receiver {
         }
     }
 
+    /// Has the sender told that a message is too large. It then gives the message up, which moves the lane on. The
+    /// caller of whom this is the answer waits no longer.
+    fn refuse(&mut self, id: LaneId, chunk: &Chunk<'_>) {
+        self.lanes[id as usize].refused = Some(chunk.sequence);
+        if let Some(Begin {
+            head: Head::Response { epoch, sequence, .. },
+            ..
+        }) = chunk.begin
+        {
+            self.replies.push_back(Reply {
+                request: (epoch, sequence),
+                status: ReplyStatus::Lost,
+                payload: Bytes::new(),
+            });
+        }
+    }
+
     fn place(&mut self, id: LaneId, place: usize, slot: Slot) {
         let ring = &mut self.lanes[id as usize].ring;
         while ring.len() <= place {
@@ -261,7 +285,7 @@ impl Receiver {
     }
 
     /// Tells whether a piece whose turn it is can be taken.
-    fn fit(&self, limits: &Limits, id: LaneId, begin: Option<Begin>) -> Fit {
+    fn fit(&self, limits: &Limits, begin: Option<Begin>) -> Fit {
         // The room of a message is decided with its first piece.
         let Some(begin) = begin else {
             return Fit::Yes;
@@ -270,10 +294,13 @@ impl Receiver {
         if total > limits.max_message {
             return Fit::Never;
         }
-        let room = id == LaneId::Unordered
-            || (self.queue.len() < limits.queue_messages
-                && self.queue_bytes.saturating_add(total) <= limits.window_bytes
-                && self.open.len() < limits.open_requests);
+        let queued = self.queue.len() < limits.queue_messages
+            && self.queue_bytes.saturating_add(total) <= limits.window_bytes;
+        let room = match begin.head {
+            Head::Response { .. } => true,
+            Head::Request { .. } => queued && self.open.len() < limits.open_requests,
+            Head::Data => queued,
+        };
         if room { Fit::Yes } else { Fit::Later }
     }
 
@@ -376,7 +403,7 @@ impl Receiver {
                 }
                 Some(Slot::Taken) => {}
                 Some(Slot::Held { begin, end, payload }) => {
-                    if self.fit(limits, id, begin) != Fit::Yes {
+                    if self.fit(limits, begin) != Fit::Yes {
                         self.lanes[id as usize]
                             .ring
                             .push_front(Slot::Held { begin, end, payload });
@@ -415,11 +442,9 @@ impl Receiver {
     /// Takes the next message for the application. Requests that are closed already are left out.
     pub(super) fn poll(&mut self, now: Instant, limits: &Limits, stats: &mut Stats) -> Option<Message> {
         let message = self.pop(now, stats);
-        let base = self.lanes[LaneId::Ordered as usize].base;
-        self.drain(now, limits, stats, LaneId::Ordered);
+        let moved = self.drain_ordered(now, limits, stats);
         let half_empty =
             self.queue.len() <= limits.queue_messages / 2 && self.queue_bytes <= limits.window_bytes / 2;
-        let moved = self.lanes[LaneId::Ordered as usize].base != base;
         if moved || (self.told_busy && half_empty && !self.is_busy(limits)) {
             self.lanes[LaneId::Ordered as usize].acknowledge_now();
         }
@@ -474,20 +499,23 @@ impl Receiver {
         deadline.filter(|&deadline| self.knows(to.epoch) && deadline > now)
     }
 
-    /// Closes a request.
-    pub(super) fn close_request(&mut self, limits: &Limits, sequence: u64) {
+    /// Closes a request. That may be what the next one in line waited for.
+    pub(super) fn close_request(&mut self, now: Instant, limits: &Limits, stats: &mut Stats, sequence: u64) {
         let Some(deadline) = self.open.remove(&sequence) else {
             return;
         };
         self.open_deadlines.remove(&(deadline, sequence));
-        self.check_room(limits);
-    }
-
-    /// Tells a waiting sender that there is room again.
-    fn check_room(&mut self, limits: &Limits) {
-        if self.told_busy && !self.is_busy(limits) {
+        let moved = self.drain_ordered(now, limits, stats);
+        if moved || (self.told_busy && !self.is_busy(limits)) {
             self.lanes[LaneId::Ordered as usize].acknowledge_now();
         }
+    }
+
+    /// Takes what has room now. Returns whether that was anything.
+    fn drain_ordered(&mut self, now: Instant, limits: &Limits, stats: &mut Stats) -> bool {
+        let base = self.lanes[LaneId::Ordered as usize].base;
+        self.drain(now, limits, stats, LaneId::Ordered);
+        self.lanes[LaneId::Ordered as usize].base != base
     }
 
     /// Returns whether the sender has to wait: nothing fits, or the next in line does not.
@@ -501,8 +529,7 @@ impl Receiver {
     }
 
     fn room(&self, limits: &Limits) -> Room {
-        let messages = (limits.queue_messages.saturating_sub(self.queue.len()))
-            .min(limits.open_requests.saturating_sub(self.open.len()));
+        let messages = limits.queue_messages.saturating_sub(self.queue.len());
         Room {
             busy: false,
             messages: u16::try_from(messages).unwrap_or(u16::MAX),
@@ -514,7 +541,7 @@ impl Receiver {
     pub(super) fn ready(&self) -> bool {
         self.opened_due
             || self.stale_due.is_some()
-            || self.lanes.iter().any(|lane| lane.ack == Some(AckDue::Now))
+            || (self.lanes.iter()).any(|lane| lane.ack == Some(AckDue::Now) || lane.refused.is_some())
     }
 
     pub(super) fn timer(&self) -> Option<Instant> {
@@ -527,7 +554,7 @@ impl Receiver {
     }
 
     /// Does what is due.
-    pub(super) fn handle_timeout(&mut self, now: Instant, limits: &Limits) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, limits: &Limits, stats: &mut Stats) {
         for lane in &mut self.lanes {
             if let Some(AckDue::By(at)) = lane.ack
                 && at <= now
@@ -538,7 +565,7 @@ impl Receiver {
         while let Some(&(at, sequence)) = self.open_deadlines.first()
             && at <= now
         {
-            self.close_request(limits, sequence);
+            self.close_request(now, limits, stats, sequence);
         }
     }
 
@@ -546,6 +573,17 @@ impl Receiver {
     pub(super) fn fill(&mut self, limits: &Limits, writer: &mut FrameWriter<'_>) -> Result<(), NoRoom> {
         for lane in LaneId::ALL {
             self.fill_ack(limits, lane, writer)?;
+            if let Some(sequence) = self.lanes[lane as usize].refused {
+                let refused = Refused {
+                    lane,
+                    epoch: self.epoch,
+                    sequence,
+                };
+                if !writer.frame(kind::REFUSED, |buf| refused.encode(buf)) {
+                    return Err(NoRoom);
+                }
+                self.lanes[lane as usize].refused = None;
+            }
         }
         if self.opened_due {
             let opened = Opened {

@@ -1,6 +1,6 @@
 //! The outgoing direction of a channel: messages from their submission to their outcome.
 
-use super::frame::{Ack, Floor, Head, LaneId, MAX_CHUNK, Open, Opened, ReplyStatus};
+use super::frame::{Ack, Floor, Head, LaneId, MAX_CHUNK, Open, Opened, Refused, ReplyStatus};
 use super::groups::{Groups, Outcome, Owner};
 use super::lane::Lane;
 use super::outgoing::{NoRoom, Outgoing, Phase, write_chunk};
@@ -260,6 +260,18 @@ impl Sender {
             self.reopen(cx, groups);
         } else {
             cx.stats.drop(DropReason::StaleFrame);
+        }
+    }
+
+    /// The peer does not take messages of this size. It is given up, as if its time were over.
+    pub(super) fn on_refused(&mut self, cx: &mut Context<'_>, groups: &mut Groups, refused: Refused) {
+        let current = self.current_epoch() == Some(refused.epoch);
+        let ticket = self.lane(refused.lane).ticket(refused.sequence);
+        match ticket.and_then(|ticket| Some((ticket, self.outgoing.get(&ticket)?.phase))) {
+            Some((ticket, Phase::Started { first, .. })) if current && first == refused.sequence => {
+                self.abandon(cx, groups, ticket, DeliveryError::TooLarge);
+            }
+            _ => cx.stats.drop(DropReason::StaleFrame),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod codec;
 mod hostile;
+mod pressure;
 mod scenarios;
 
 use super::*;

@@ -26,6 +26,7 @@ pub(crate) mod kind {
     pub(crate) const OPENED: u8 = 0x13;
     pub(crate) const STALE: u8 = 0x14;
     pub(crate) const FLOOR: u8 = 0x15;
+    pub(crate) const REFUSED: u8 = 0x16;
     pub(crate) const REQUEST: u8 = 0x20;
     pub(crate) const RESPONSE: u8 = 0x21;
 

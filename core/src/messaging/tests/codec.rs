@@ -61,10 +61,12 @@ quickcheck! {
         let opened = Opened { generation, epoch };
         let stale = Stale { epoch };
         let floor = Floor { lane: LaneId::Unordered, epoch, floor: floor >> 3 };
+        let refused = Refused { lane: LaneId::Ordered, epoch, sequence: generation >> 3 };
         Open::decode(&encoded(|buf| open.encode(buf))) == Ok(open)
             && Opened::decode(&encoded(|buf| opened.encode(buf))) == Ok(opened)
             && Stale::decode(&encoded(|buf| stale.encode(buf))) == Ok(stale)
             && Floor::decode(&encoded(|buf| floor.encode(buf))) == Ok(floor)
+            && Refused::decode(&encoded(|buf| refused.encode(buf))) == Ok(refused)
     }
 }
 
