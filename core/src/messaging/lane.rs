@@ -133,6 +133,15 @@ impl Lane {
         self.get(sequence).map(|chunk| chunk.ticket)
     }
 
+    pub(super) fn has_chunks(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
+    /// Returns below which number nothing will be sent any more, as far as the peer has to know.
+    pub(super) const fn floor(&self) -> u64 {
+        self.floor
+    }
+
     const fn has_waiting(&self) -> bool {
         self.waiting_messages > 0 || self.sending.is_some()
     }
@@ -206,12 +215,13 @@ impl Lane {
         self.sent_again(now, sequence);
     }
 
-    /// Returns the oldest chunk that is worth sending as a question for the peer's state.
-    pub(super) fn peek_oldest(&self) -> Option<(u64, Sent)> {
+    /// Returns the oldest chunk that can be sent as a question for the peer's state: its message is still there. What
+    /// the peer holds of a message that was given up counts as acknowledged, and cannot be sent again.
+    pub(super) fn peek_oldest(&self, is_kept: impl Fn(u64) -> bool) -> Option<(u64, Sent)> {
         let place = self
             .chunks
             .iter()
-            .position(|chunk| chunk.state != State::Dropped)?;
+            .position(|chunk| chunk.state != State::Dropped && is_kept(chunk.ticket))?;
         Some((self.base + place as u64, self.chunks[place])) // `position` found it there
     }
 

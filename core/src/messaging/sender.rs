@@ -543,10 +543,17 @@ impl Sender {
             lane.floor_was_sent(now);
         }
         if lane.probe_due() {
-            if let Some((sequence, sent)) = lane.peek_oldest() {
+            if let Some((sequence, sent)) = lane.peek_oldest(|ticket| self.outgoing.contains_key(&ticket)) {
                 write_chunk(&self.outgoing, now, epoch, sequence, &sent, writer)?;
                 stats.retransmits += 1;
                 lane.sent_again(now, sequence);
+            } else if lane.has_chunks() {
+                // The peer holds the rest of messages that were given up: nothing to send, but it must be asked.
+                let (lane, floor) = (id, lane.floor());
+                let frame = Floor { lane, epoch, floor };
+                if !writer.frame(kind::FLOOR, |buf| frame.encode(buf)) {
+                    return Err(NoRoom);
+                }
             } else {
                 // With nothing under way, the next message itself asks, whatever the peer said about its room.
                 self.send_new(now, stats, limits, epoch, id, true, writer)?;

@@ -146,3 +146,20 @@ fn a_reply_too_large_for_the_caller_ends_its_request() {
         assert_eq!(net.peers[0].messaging.held() + net.peers[1].messaging.held(), 0);
     }
 }
+
+#[test]
+fn a_sender_that_gave_up_what_the_peer_holds_still_asks_for_room() {
+    let config = Config::default().message_queue_size(1_usize);
+    let mut net = Net::with(2, config.clone(), 1);
+    net.peers[1].consumes = false;
+    net.send(0, 1, 1, named(1), LONG);
+    net.send(0, 2, 1, named(2), ms(500));
+    net.run(ms(600));
+    assert_eq!(net.sent(0).len(), 2);
+    // The word of new room is lost, and all that the peer knew with it.
+    net.peers[1].messaging = Messaging::new(&config, Rng::new(&[8; 32], Stream::Messaging));
+    net.peers[1].consumes = true;
+    net.send(0, 3, 1, named(3), LONG);
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.payloads(1), [named(3)]);
+}
