@@ -8,8 +8,10 @@ use crate::time::{Duration, Instant};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// A chunk counts as lost when this many later transmissions were acknowledged (RFC 9002, section 6.1.1).
+/// A chunk counts as lost when this many later transmissions were acknowledged (RFC 9002, section 6.1.1): so many at
+/// first, and up to so many on a path that reorders.
 const REORDER_THRESHOLD: u64 = 3;
+const MAX_REORDER_THRESHOLD: u64 = 48;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -49,6 +51,9 @@ pub(super) struct Lane {
     dropped: usize,
     next_ordinal: u64,
     acked_ordinal: u64,
+    /// How many later transmissions tell that one is lost. Doubles when that was wrong (RFC 8985, section 6.2, step 4),
+    /// halves when a timeout had to tell.
+    reorder: u64,
     backoff: u32,
 
     /// Messages that wait for their turn, oldest first; a message that is gone leaves its ticket behind until it is met.
@@ -82,6 +87,7 @@ impl Lane {
             dropped: 0,
             next_ordinal: 0,
             acked_ordinal: 0,
+            reorder: REORDER_THRESHOLD,
             backoff: 0,
             waiting: VecDeque::new(),
             waiting_messages: 0,
@@ -231,6 +237,7 @@ impl Lane {
     pub(super) fn on_ack(
         &mut self,
         now: Instant,
+        rtt: &Rtt,
         ack: &Ack,
         completed: &mut Vec<u64>,
     ) -> Result<Option<Duration>, BadFrame> {
@@ -243,7 +250,15 @@ impl Lane {
         }
         // The newest transmission acknowledged by this, and when it was made if it was the only one of its chunk.
         let mut newest: Option<(u64, Option<Instant>)> = None;
+        let (mut heard, mut spurious) = (false, false);
         let mut note = |chunk: &Sent| {
+            heard = true;
+            if chunk.state == State::Lost || (chunk.resent && now - chunk.at < rtt.soonest()) {
+                // It speaks of the transmission before, which had not been lost (RFC 8985, section 6.2, step 2). Taken
+                // for word of the last one, it would make everything in between look lost too, and so on.
+                spurious = true;
+                return;
+            }
             if newest.is_none_or(|(ordinal, _)| ordinal < chunk.ordinal) {
                 newest = Some((chunk.ordinal, (!chunk.resent).then_some(chunk.at)));
             }
@@ -288,8 +303,13 @@ impl Lane {
         if progress {
             self.probe_backoff = 0;
         }
-        if let Some((ordinal, _)) = newest {
+        if heard {
             self.backoff = 0;
+        }
+        if spurious {
+            self.reorder = (self.reorder * 2).min(MAX_REORDER_THRESHOLD);
+        }
+        if let Some((ordinal, _)) = newest {
             self.acked_ordinal = self.acked_ordinal.max(ordinal);
             self.detect_loss();
         }
@@ -312,7 +332,7 @@ impl Lane {
     /// Moves every transmission that is overtaken by acknowledged ones to the lost.
     fn detect_loss(&mut self) {
         while let Some(&(ordinal, sequence)) = self.flight.front() {
-            if ordinal + REORDER_THRESHOLD > self.acked_ordinal {
+            if ordinal + self.reorder > self.acked_ordinal {
                 break;
             }
             self.flight.pop_front();
@@ -459,6 +479,7 @@ impl Lane {
             && self.get(sequence).is_some_and(|chunk| chunk.at + timeout <= now)
         {
             self.lose_all();
+            self.reorder = (self.reorder / 2).max(REORDER_THRESHOLD);
             self.backoff = (self.backoff + 1).min(16);
         }
     }

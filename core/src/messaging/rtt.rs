@@ -29,6 +29,12 @@ impl Rtt {
         });
     }
 
+    /// Returns how soon after a transmission its acknowledgement can be expected, at the earliest.
+    pub(super) fn soonest(&self) -> Duration {
+        let nanos = self.measured.map_or(0, |(smoothed, _)| smoothed / 4 * 3);
+        Duration::from_nanos(nanos)
+    }
+
     /// Returns the timeout after `backoff` expiries in a row. The peer may delay its acknowledgement, so that delay is
     /// added (as RFC 9002, section 6.2.1, does).
     pub(super) fn timeout(&self, backoff: u32) -> Duration {

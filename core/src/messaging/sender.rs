@@ -335,7 +335,8 @@ impl Sender {
             return Ok(());
         }
         let mut completed = core::mem::take(&mut self.completed);
-        let result = self.lane(ack.lane).on_ack(cx.now, ack, &mut completed);
+        let lane = &mut self.lanes[ack.lane as usize]; // one place for each variant
+        let result = lane.on_ack(cx.now, &self.rtt, ack, &mut completed);
         for ticket in completed.drain(..) {
             self.complete(cx, groups, ticket);
         }

@@ -13,6 +13,7 @@ use crate::wire::{Frames, HEADER_LEN, MAX_DATAGRAM, TAG_LEN};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::frame::MAX_CHUNK;
 const LIMIT: usize = MAX_DATAGRAM - HEADER_LEN - TAG_LEN;
 
 fn id(index: usize) -> NodeId {

@@ -140,6 +140,25 @@ fn a_lost_chunk_is_sent_again_as_soon_as_later_ones_arrive() {
 }
 
 #[test]
+fn a_path_that_reorders_is_not_flooded() {
+    for (latency, jitter) in [(1, 2), (1, 30), (20, 10)] {
+        let mut net = Net::new(2);
+        (net.latency, net.jitter) = (ms(latency), ms(jitter));
+        for name in 0..3 {
+            net.send(0, name, 1, pattern(1 << 20, 3), LONG);
+        }
+        net.run(LONG);
+        assert_eq!(net.sent(0).len(), 3);
+        let chunks = 3 * (1_u64 << 20).div_ceil(MAX_CHUNK as u64);
+        let again = net.peers[0].stats.retransmits;
+        assert!(
+            again < chunks,
+            "{again} of {chunks} chunks at {latency} + {jitter} ms"
+        );
+    }
+}
+
+#[test]
 fn no_more_peers_are_kept_than_members() {
     let mut net = Net::with(4, Config::default().max_members(2_usize), 1);
     let deadline = net.now + LONG;
