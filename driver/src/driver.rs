@@ -36,6 +36,9 @@ const COMMAND_BOUND: usize = 128;
 const SEND_BOUND: usize = 4;
 /// Later than this is a gap: the process was paused, or the machine is overloaded. The core draws the same line.
 const LATE: Duration = Duration::from_millis(100);
+/// How long timers that are due wait for the socket to be empty. Well below `LATE`: a busy node would otherwise
+/// acknowledge too late, and never suspect anybody.
+const TIMER_PATIENCE: Duration = Duration::from_millis(10);
 /// How long the socket is left alone after an error, and how many errors in a row are the end.
 const RECEIVE_RETRY: Duration = Duration::from_millis(20);
 const RECEIVE_FAILURES: u32 = 500;
@@ -93,7 +96,7 @@ impl Setup {
 /// A node with its [`Io`], to be [run](Driver::run) in a task of its own.
 ///
 /// A pass of the driver: receive a bounded number of datagrams; take a bounded number of commands; run the timers, if
-/// the socket is empty or they are more than 100 ms late; hand out events and, as far as there is room, messages; send
+/// the socket is empty or they are more than 10 ms late; hand out events and, as far as there is room, messages; send
 /// a bounded number of datagrams. Where a bound was hit, the task yields and goes on. After a gap of more than 100 ms
 /// (a paused process, a suspended machine) the socket is emptied before the timers run, so that nobody is suspected
 /// whose answers are already here.
@@ -339,7 +342,7 @@ impl<I: Io> Driver<I> {
         let now = self.io.now();
         if let Some(due) = self.node.poll_timeout()
             && due <= now
-            && (drained || now.saturating_since(due) > LATE)
+            && (drained || now.saturating_since(due) > TIMER_PATIENCE)
         {
             self.node.handle_timeout(now);
         }

@@ -76,7 +76,9 @@ fn launch(setup: Setup, udp: Udp) -> Result<Cluster, StartError> {
         source,
     })?;
     let (cluster, driver) = Driver::new(setup, io)?;
-    runtime.spawn(driver.run());
+    // A pass is bounded by itself. Tokio's own budget would make a socket look empty before it is, and timers run before
+    // what arrived during a pause was seen.
+    runtime.spawn(tokio::task::unconstrained(driver.run()));
     Ok(cluster)
 }
 

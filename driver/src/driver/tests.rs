@@ -25,6 +25,8 @@ struct World {
     inbound: VecDeque<Vec<u8>>,
     receive_error: Option<io::ErrorKind>,
     receive_calls: usize,
+    /// The socket is never empty, and each datagram takes so long.
+    flood: Option<Duration>,
     sleeping: Option<Instant>,
     /// Sleeping takes no time: the clock jumps to where it should end.
     jump: bool,
@@ -61,6 +63,10 @@ impl Io for FakeIo {
         world.receive_calls += 1;
         if let Some(kind) = world.receive_error {
             return Poll::Ready(Err(kind.into()));
+        }
+        if let Some(cost) = world.flood {
+            world.now = world.now + cost;
+            world.inbound.push_back([0xff; 40].to_vec());
         }
         let Some(mut datagram) = world.inbound.pop_front() else {
             return Poll::Pending;
@@ -124,6 +130,27 @@ fn pass(driver: &mut Driver<FakeIo>) -> (Poll<()>, usize) {
     let waker = Waker::from(Arc::clone(&wakes));
     let result = driver.pass(&mut Context::from_waker(&waker));
     (result, wakes.count())
+}
+
+#[test]
+fn a_flood_holds_up_neither_timers_nor_commands() {
+    let io = FakeIo::default();
+    // A seed that never answers is dialled again and again.
+    let config = Config::new(PEER).insecure().local();
+    let (cluster, mut driver) = Driver::new(Setup::new(config, [7; 32]), io.clone()).unwrap();
+    assert!(pass(&mut driver).0.is_pending());
+    io.world().flood = Some(Duration::from_micros(20));
+    let mut latest = Duration::ZERO;
+    for _ in 0..2000 {
+        assert!(pass(&mut driver).0.is_pending());
+        let due = driver.node.poll_timeout().unwrap();
+        latest = latest.max(io.now().saturating_since(due));
+    }
+    assert!(latest < LATE / 2, "timers ran {latest:?} late");
+    let mut asked = pin!(cluster.stats());
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    assert!(pass(&mut driver).0.is_pending());
+    assert!(block_on(poll_once(&mut asked)).is_some());
 }
 
 #[test]
