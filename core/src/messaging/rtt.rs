@@ -13,6 +13,8 @@ const MARGIN: u64 = 10_000_000;
 pub(super) struct Rtt {
     /// Smoothed round-trip time and its variation, once measured.
     measured: Option<(u64, u64)>,
+    /// The shortest round trip of the last hundred or so.
+    least: u64,
 }
 
 impl Rtt {
@@ -20,6 +22,11 @@ impl Rtt {
     pub(super) fn sample(&mut self, rtt: Duration) {
         // Longer than the longest timeout is as good as that, and keeps the sums below far from overflow.
         let rtt = u64::try_from(rtt.min(MAX).as_nanos()).unwrap_or(u64::MAX / 8);
+        // Rises by a hundredth with each sample, or a path that grew longer would never be believed.
+        self.least = match self.measured {
+            None => rtt,
+            Some(_) => rtt.min(self.least + self.least / 128),
+        };
         self.measured = Some(match self.measured {
             None => (rtt, rtt / 2),
             Some((smoothed, variation)) => (
@@ -30,9 +37,8 @@ impl Rtt {
     }
 
     /// Returns how soon after a transmission its acknowledgement can be expected, at the earliest.
-    pub(super) fn soonest(&self) -> Duration {
-        let nanos = self.measured.map_or(0, |(smoothed, _)| smoothed / 4 * 3);
-        Duration::from_nanos(nanos)
+    pub(super) const fn soonest(&self) -> Duration {
+        Duration::from_nanos(self.least)
     }
 
     /// Returns the timeout after `backoff` expiries in a row. The peer may delay its acknowledgement, so that delay is
