@@ -65,7 +65,7 @@ impl Io for FakeIo {
             return Poll::Ready(Err(kind.into()));
         }
         if let Some(cost) = world.flood {
-            world.now = world.now + cost;
+            world.now += cost;
             world.inbound.push_back([0xff; 40].to_vec());
         }
         let Some(mut datagram) = world.inbound.pop_front() else {
