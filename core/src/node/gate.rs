@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::{DeliveryError, SendError};
 use crate::event::{Event, RequestId, SendId};
+use crate::id::NodeId;
 use crate::outbox::Context;
 use crate::time::Instant;
 use alloc::collections::VecDeque;
@@ -13,6 +14,23 @@ use bytes::Bytes;
 pub(super) enum Command {
     Send(SendId),
     Request(RequestId),
+}
+
+impl Command {
+    /// The events of a command that failed as a whole.
+    pub(super) fn failed(self, to: Option<NodeId>, error: DeliveryError) -> [Event; 2] {
+        match self {
+            Self::Send(id) => [
+                Event::SendDone {
+                    id,
+                    to,
+                    result: Err(error),
+                },
+                Event::SendFinished(id),
+            ],
+            Self::Request(id) => [Event::RequestFailed { id, to, error }, Event::RequestDone(id)],
+        }
+    }
 }
 
 /// A broadcast whose targets are fixed when the gate opens.
@@ -81,20 +99,7 @@ impl Gate {
                 self.waiting.push_back(waiting);
                 continue;
             }
-            match waiting.command {
-                Command::Send(id) => {
-                    cx.events.push_back(Event::SendDone {
-                        id,
-                        to: None,
-                        result: Err(error),
-                    });
-                    cx.events.push_back(Event::SendFinished(id));
-                }
-                Command::Request(id) => {
-                    cx.events.push_back(Event::RequestFailed { id, to: None, error });
-                    cx.events.push_back(Event::RequestDone(id));
-                }
-            }
+            cx.events.extend(waiting.command.failed(None, error));
         }
         self.bytes = self.waiting.iter().map(|waiting| waiting.payload.len()).sum();
         self.wake = self.waiting.iter().map(|waiting| waiting.deadline).min();

@@ -2,6 +2,7 @@
 
 use super::gate::Waiting;
 use super::{Node, State, context};
+use crate::error::DeliveryError;
 use crate::event::{Event, LeaveReason, RejectReason};
 use crate::id::NodeId;
 use crate::membership::Action;
@@ -190,9 +191,11 @@ impl Node {
         }) = self.gate.release()
         {
             let targets: Vec<NodeId> = self.membership.members().map(|member| member.id).collect();
-            // With several targets a full queue is that target's outcome, never a refusal of the whole.
-            let sent = self.dispatch(now, command, &targets, payload, deadline);
-            debug_assert!(sent.is_ok(), "{sent:?}");
+            if self.dispatch(now, command, &targets, payload, deadline).is_err() {
+                // Only a single target's full queue refuses the whole; with several it is that target's outcome.
+                self.events
+                    .extend(command.failed(targets.first().copied(), DeliveryError::QueueFull));
+            }
         }
     }
 }
