@@ -43,7 +43,7 @@ const MAX_IN_FLIGHT: usize = 64;
 /// How far a chunk's number may be ahead of the first that is missing. Leaves room behind a lost one.
 const RING: usize = 128;
 /// How long an acknowledgement may wait for a frame to ride with.
-const ACK_DELAY: Duration = Duration::from_millis(5);
+const ACK_DELAY: Duration = Duration::from_micros(500);
 /// How many chunks may wait together for their acknowledgement.
 const ACK_EVERY: u32 = 16;
 /// The most replies under way to one peer, and their bytes (or one of the largest message size).

@@ -12,6 +12,8 @@ use alloc::vec::Vec;
 /// first, and up to so many on a path that reorders.
 const REORDER_THRESHOLD: u64 = 3;
 const MAX_REORDER_THRESHOLD: u64 = 48;
+/// How many chunks the first timeout sends again: one datagram of small ones.
+const TAIL_PROBE: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -353,9 +355,18 @@ impl Lane {
 
     /// Counts everything in flight as lost.
     pub(super) fn lose_all(&mut self) {
-        while let Some((ordinal, sequence)) = self.flight.pop_front() {
+        self.lose_oldest(usize::MAX);
+    }
+
+    /// Counts the oldest transmissions in flight as lost.
+    fn lose_oldest(&mut self, count: usize) {
+        for _ in 0..count.min(self.flight.len()) {
+            let Some((ordinal, sequence)) = self.flight.pop_front() else {
+                break;
+            };
             self.lose(ordinal, sequence);
         }
+        self.trim();
     }
 
     /// Forgets what is out of date at the front of the flight, so that its front tells the next timeout.
@@ -478,7 +489,10 @@ impl Lane {
             && let Some(&(_, sequence)) = self.flight.front()
             && self.get(sequence).is_some_and(|chunk| chunk.at + timeout <= now)
         {
-            self.lose_all();
+            // The end of a burst has nothing behind it that would show its loss. Word of a few chunks sent again shows
+            // what became of the rest, and costs little where the peer was merely slow (RFC 8985, section 7).
+            let count = if self.backoff == 0 { TAIL_PROBE } else { usize::MAX };
+            self.lose_oldest(count);
             self.reorder = (self.reorder / 2).max(REORDER_THRESHOLD);
             self.backoff = (self.backoff + 1).min(16);
         }
