@@ -247,6 +247,18 @@ impl Messaging {
         if kept { Ok(()) } else { Err(ReplyError::Full) }
     }
 
+    /// Closes a received request without a reply: its caller runs into its timeout, and its place is free.
+    pub(crate) fn ignore(&mut self, cx: &mut Context<'_>, to: ReplyTo) {
+        let limits = self.limits;
+        if let Some(peer) = self.peers.get_mut(&to.peer)
+            && peer.receiver.open_request(cx.now, &to).is_some()
+        {
+            peer.receiver
+                .close_request(cx.now, &limits, cx.stats, to.sequence);
+            peer.settle(to.peer, &mut self.lists);
+        }
+    }
+
     /// Forgets a request: nothing more is reported of it, and what was not begun is not sent.
     pub(crate) fn cancel(&mut self, id: RequestId) {
         self.cancel_owner(Owner::Request(id));

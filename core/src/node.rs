@@ -395,6 +395,13 @@ impl Node {
         self.messaging.reply(context!(self, now), to, payload)
     }
 
+    /// Closes a received request that will not be answered. Its caller is not told and runs into its timeout; but its
+    /// place is free for others: a peer's open requests are bounded, and all it sends waits behind the first one that
+    /// has no place.
+    pub fn ignore(&mut self, now: Instant, to: ReplyTo) {
+        self.messaging.ignore(context!(self, now), to);
+    }
+
     /// Forgets a message: no more events come for it, and what was not sent yet is not sent.
     pub fn cancel_send(&mut self, id: SendId) {
         if !self.gate.cancel(Command::Send(id)) {

@@ -290,6 +290,10 @@ impl<I: Io> Driver<I> {
             }
             Command::Reply(to, payload, slot) => {
                 let result = self.node.reply(now, to, payload);
+                if result.is_err() {
+                    // One that is too large would leave the request open, with nobody left to answer it.
+                    self.node.ignore(now, to);
+                }
                 if let Some(slot) = slot {
                     slot.finish(Some(result));
                 }
@@ -325,6 +329,13 @@ impl<I: Io> Driver<I> {
         for key in self.shared.take_abandoned() {
             if self.ops.remove(&key).is_some() {
                 self.cancel(key);
+            }
+        }
+        let ignored = self.shared.take_ignored();
+        if !ignored.is_empty() {
+            let now = self.io.now();
+            for to in ignored {
+                self.node.ignore(now, to);
             }
         }
     }

@@ -127,8 +127,12 @@ impl Messages {
             from: parcel.from,
             payload: parcel.payload,
             remaining: parcel.remaining,
-            reply_to: parcel.reply_to,
-            handle: Arc::clone(&self.handle),
+            open: parcel.reply_to.map(|to| Open {
+                to,
+                answered: false,
+                handle: Arc::clone(&self.handle),
+            }),
+            _handle: Arc::clone(&self.handle),
         }
     }
 }
@@ -149,6 +153,12 @@ impl Stream for Messages {
 }
 
 /// A message or request from a member. Is a handle: the node does not leave while it exists.
+///
+/// A request that is dropped without a reply stays unanswered: its caller is not told and waits until its timeout. It
+/// holds up nobody else. One that is kept and not answered does: it takes a place among those of its sender
+/// (`send_queue_size` + `window_messages`) until it is answered, dropped or out of time. Beyond those, the sender's
+/// requests are refused there, or, where their callers have given up, wait here with all that it sends after them. A
+/// caller that gives up does not end the request here.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Incoming {
@@ -159,29 +169,47 @@ pub struct Incoming {
     /// For how long the sender still waited for a reply when the driver handed the request over; `None` if this is no
     /// request.
     pub remaining: Option<Duration>,
-    reply_to: Option<ReplyTo>,
+    open: Option<Open>,
+    _handle: Arc<Handle>,
+}
+
+/// A request that waits for its reply. Apart from [`Incoming`], so that fields can be moved out of that.
+#[derive(Debug)]
+struct Open {
+    to: ReplyTo,
+    /// The driver has the reply.
+    answered: bool,
     handle: Arc<Handle>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.handle.shared.ignore(self.to);
+        }
+    }
 }
 
 impl Incoming {
     /// Returns whether the sender waits for a reply.
     pub const fn is_request(&self) -> bool {
-        self.reply_to.is_some()
+        self.open.is_some()
     }
 
     /// Answers the request, waiting until this node has taken the reply over (not until it has arrived).
     ///
-    /// Cancel safe in that the reply is either taken over whole or not at all; in the latter case the request stays
-    /// unanswered, and the caller runs into its timeout. A request that is dropped without a reply does so too.
+    /// Cancel safe in that the reply is either taken over whole or not at all; in the latter case, and after an error,
+    /// the request stays unanswered: see [`Incoming`].
     ///
     /// # Errors
     /// [`ReplyFailed::NotARequest`], [`ReplyFailed::Closed`], or [`ReplyFailed::Refused`] if the reply is too large,
     /// comes too late, or if 256 replies or 1 MiB are on their way to this peer already.
     pub async fn reply(self, payload: impl IntoPayload) -> Result<(), ReplyFailed> {
-        let to = self.reply_to.ok_or(ReplyFailed::NotARequest)?;
+        let mut open = self.open.ok_or(ReplyFailed::NotARequest)?;
         let (writer, mut reader) = slot(Wake::End);
-        let command = Command::Reply(to, payload.into_payload(), Some(writer));
-        self.handle.submit(command).await?;
+        let command = Command::Reply(open.to, payload.into_payload(), Some(writer));
+        open.handle.submit(command).await?;
+        open.answered = true;
         match poll_fn(|cx| reader.poll_next(cx)).await {
             Some(Ok(result)) => result.map_err(ReplyFailed::Refused),
             Some(Err(_)) | None => Err(ReplyFailed::Closed(Closed)),
@@ -195,9 +223,10 @@ impl Incoming {
     /// [`ReplyFailed::NotARequest`], [`ReplyFailed::Closed`], or [`ReplyFailed::Busy`] if 256 commands wait for the
     /// driver.
     pub fn reply_now(self, payload: impl IntoPayload) -> Result<(), ReplyFailed> {
-        let to = self.reply_to.ok_or(ReplyFailed::NotARequest)?;
-        let command = Command::Reply(to, payload.into_payload(), None);
-        match self.handle.try_submit(command)? {
+        let mut open = self.open.ok_or(ReplyFailed::NotARequest)?;
+        let command = Command::Reply(open.to, payload.into_payload(), None);
+        open.answered = open.handle.try_submit(command)?;
+        match open.answered {
             true => Ok(()),
             false => Err(ReplyFailed::Busy),
         }

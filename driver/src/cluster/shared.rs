@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     leave: AtomicBool,
     /// What dropped futures left behind. Each was a command once, so commands bound it.
     abandoned: Mutex<Vec<OpKey>>,
+    /// Requests that were dropped without a reply. Each is open in the node, so the node bounds them.
+    ignored: Mutex<Vec<ReplyTo>>,
     subscribers: Mutex<Vec<Weak<Subscriber>>>,
 }
 
@@ -82,6 +84,7 @@ impl Shared {
             view_read: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             abandoned: Mutex::default(),
+            ignored: Mutex::default(),
             subscribers: Mutex::default(),
         }
     }
@@ -146,6 +149,17 @@ impl Shared {
 
     pub(crate) fn take_abandoned(&self) -> Vec<OpKey> {
         mem::take(&mut *lock(&self.abandoned))
+    }
+
+    pub(crate) fn ignore(&self, to: ReplyTo) {
+        let mut ignored = lock(&self.ignored);
+        ignored.push(to);
+        drop(ignored);
+        self.doorbell.ring();
+    }
+
+    pub(crate) fn take_ignored(&self) -> Vec<ReplyTo> {
+        mem::take(&mut *lock(&self.ignored))
     }
 
     pub(crate) fn subscribe(&self, subscriber: &Arc<Subscriber>) {

@@ -49,6 +49,37 @@ fn a_request_that_expires_lets_the_next_one_in() {
 }
 
 #[test]
+fn ignoring_lets_in_what_waits_behind_a_caller_that_gave_up() {
+    let few = Config::default()
+        .send_queue_size(1_usize)
+        .window_messages(1_usize);
+    let mut net = unequal(Config::default(), &few);
+    for name in 0..3 {
+        net.request(0, name, 1, named(name), LONG);
+    }
+    net.send(0, 9, 1, named(9), LONG);
+    net.run(ms(100));
+    // Their caller forgets them, but the peer does not know.
+    net.act(0, |m, _| (0..2).for_each(|name| m.cancel(RequestId(name))));
+    net.run(ms(1000));
+    assert_eq!((open_requests(&net, 1).len(), net.sent(0)), (2, Vec::new()));
+    let open = open_requests(&net, 1);
+    for to in open.iter().chain(&open) {
+        net.act(1, |m, cx| m.ignore(cx, *to));
+        let late = net.act(1, |m, cx| m.reply(cx, *to, Bytes::new()));
+        assert_eq!(late, Err(ReplyError::NotOpen));
+    }
+    net.run(ms(1000));
+    assert_eq!(open_requests(&net, 1).len(), 3);
+    assert_eq!(net.sent(0), [(9, Ok(()))]);
+    // A caller that still waits runs into its timeout.
+    let last = open_requests(&net, 1)[2];
+    net.act(1, |m, cx| m.ignore(cx, last));
+    net.run(LONG);
+    assert_eq!(net.answers(0), [(2, Err(DeliveryError::Timeout))]);
+}
+
+#[test]
 fn open_requests_do_not_hold_up_messages() {
     let few = Config::default()
         .send_queue_size(1_usize)
