@@ -205,8 +205,8 @@ impl Cluster {
         self.handle.shared.wait(check).await
     }
 
-    /// Waits until the driver has stopped: after [`Cluster::shutdown`] of any clone, or because it had to. Cancel
-    /// safe.
+    /// Waits until the driver has stopped: after [`Cluster::shutdown`] of any clone, or because it had to. The socket is
+    /// closed then, and its port free. Cancel safe.
     ///
     /// # Errors
     /// [`DriverError`] if it stopped without having been asked to.

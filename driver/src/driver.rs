@@ -17,7 +17,6 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 use core::future::poll_fn;
-use core::mem;
 use core::task::{Context, Poll};
 use quorate_core::{
     AeadProvider, Config, ConfigError, DeliveryError, Duration, Event, Instant, MAX_DATAGRAM, Node, NodeId,
@@ -105,8 +104,6 @@ pub struct Driver<I: Io> {
     io: I,
     shared: Arc<Shared>,
     commands: async_channel::Receiver<Command>,
-    /// Where the outcomes of what is under way go.
-    ops: BTreeMap<OpKey, SlotWriter<Outcome>>,
     resolver: Resolver,
     view: ViewKeeper,
     batch: SendBatch,
@@ -118,9 +115,12 @@ pub struct Driver<I: Io> {
     /// Set by `leave`: when to stop waiting for its end.
     leaving: Option<Instant>,
     left: bool,
-    over: Option<Result<(), DriverError>>,
     #[cfg(feature = "testing")]
     filter: Option<crate::Filter>,
+    // Fields are dropped in this order: whoever learns that it is over finds the socket closed and the port free.
+    farewell: Farewell,
+    /// Where the outcomes of what is under way go.
+    ops: BTreeMap<OpKey, SlotWriter<Outcome>>,
 }
 
 impl<I: Io> fmt::Debug for Driver<I> {
@@ -156,6 +156,11 @@ impl<I: Io> Driver<I> {
         let handle = Handle::new(Arc::clone(&shared), sender);
         let cluster = Cluster::new(handle, node.id(), io.local_addr(), copy);
         let driver = Self {
+            farewell: Farewell {
+                shared: Arc::clone(&shared),
+                commands: commands.clone(),
+                over: None,
+            },
             node,
             io,
             shared,
@@ -170,7 +175,6 @@ impl<I: Io> Driver<I> {
             receive_failures: 0,
             leaving: None,
             left: false,
-            over: None,
             #[cfg(feature = "testing")]
             filter: setup.filter,
         };
@@ -204,14 +208,11 @@ impl<I: Io> Driver<I> {
         self.hand_out_events();
         self.view.publish(&self.node, &self.shared, self.io.now());
 
-        if self.left && !more {
-            self.over.get_or_insert(Ok(()));
+        let late = self.leaving.is_some_and(|deadline| self.io.now() >= deadline);
+        if late || (self.left && !more) {
+            self.farewell.over.get_or_insert(Ok(()));
         }
-        if self.leaving.is_some_and(|deadline| self.io.now() >= deadline) {
-            self.over.get_or_insert(Ok(()));
-        }
-        if let Some(result) = self.over.take() {
-            self.close(result);
+        if self.farewell.over.is_some() {
             return Poll::Ready(());
         }
         self.sleep(cx, more);
@@ -246,7 +247,7 @@ impl<I: Io> Driver<I> {
                     self.receive_failures += 1;
                     self.receive_again = Some(now + RECEIVE_RETRY);
                     if self.receive_failures >= RECEIVE_FAILURES {
-                        self.over = Some(Err(DriverError::Socket(Arc::new(error))));
+                        self.farewell.over = Some(Err(DriverError::Socket(Arc::new(error))));
                     }
                     return true;
                 }
@@ -488,19 +489,22 @@ impl<I: Io> Driver<I> {
             cx.waker().wake_by_ref();
         }
     }
-
-    /// Tells everybody who waits that it is over. Does nothing the second time.
-    fn close(&mut self, result: Result<(), DriverError>) {
-        self.commands.close();
-        self.shared.stop(result);
-        // A queue lives as long as its senders do, and with it whoever waits for a slot in it.
-        while self.commands.try_recv().is_ok() {}
-        drop(mem::take(&mut self.ops));
-    }
 }
 
-impl<I: Io> Drop for Driver<I> {
+/// Tells everybody who waits that it is over, when it is dropped.
+struct Farewell {
+    shared: Arc<Shared>,
+    commands: async_channel::Receiver<Command>,
+    /// Set when the driver ends by itself, and not because it is dropped.
+    over: Option<Result<(), DriverError>>,
+}
+
+impl Drop for Farewell {
     fn drop(&mut self) {
-        self.close(Err(DriverError::Aborted));
+        self.commands.close();
+        self.shared
+            .stop(self.over.take().unwrap_or(Err(DriverError::Aborted)));
+        // A queue lives as long as its senders do, and with it whoever waits for a slot in it.
+        while self.commands.try_recv().is_ok() {}
     }
 }

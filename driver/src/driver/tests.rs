@@ -333,3 +333,33 @@ fn a_setup_does_not_show_its_secrets() {
     let shown = std::format!("{:?}", Setup::new(config, [0xcd; 32]));
     assert!(!shown.contains("171") && !shown.contains("205"), "{shown}");
 }
+
+/// Notes how many hold the Io at the moment when it is woken.
+struct Holders(FakeIo, AtomicUsize);
+
+impl Wake for Holders {
+    fn wake(self: Arc<Self>) {
+        self.1.store(Arc::strong_count(&self.0.0), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_learns_that_it_is_over_finds_the_socket_closed() {
+    for polite in [true, false] {
+        let (cluster, mut driver, io) = node();
+        io.world().jump = true;
+        assert!(pass(&mut driver).0.is_pending());
+        let mut closed = pin!(cluster.closed());
+        let holders = Arc::new(Holders(io.clone(), AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&holders));
+        let mut cx = Context::from_waker(&waker);
+        // Joins and the like wake it too: it listens again, as a task would.
+        while closed.as_mut().poll(&mut cx).is_pending() && polite && !driver.left {
+            driver.shared.leave();
+            assert!(pass(&mut driver).0.is_pending() || driver.left);
+        }
+        drop(driver);
+        assert_eq!(holders.1.load(Ordering::SeqCst), 2, "the test's own two");
+        assert!(closed.as_mut().poll(&mut cx).is_ready());
+    }
+}
