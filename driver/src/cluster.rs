@@ -440,8 +440,13 @@ impl Cluster {
     }
 
     /// Leaves the cluster: says goodbye, and waits until others have heard it, at most `leave_timeout` and a second.
-    /// Everything that is under way ends with `Closed`, as does every later call on any handle. Calling it again, also
-    /// at the same time, waits for the same end.
+    /// Calling it again, also at the same time, waits for the same end.
+    ///
+    /// Everything that is under way ends at once, and every later call on any handle ends with [`Closed`]. What is
+    /// under way for one member, or still waits for a quorum, ends with `Closed` too. What is under way for all members
+    /// ends with what is known: [`Leaving`](crate::DeliveryError::Leaving) stands for each member whose outcome is
+    /// missing. Messages that were received can still be read, and answered until the node has left; [`Messages`] and
+    /// [`Events`] end when it has.
     ///
     /// Cancel safe: once polled, the node leaves also if the future is dropped.
     pub async fn shutdown(&self) {
