@@ -41,6 +41,9 @@ const TIMER_PATIENCE: Duration = Duration::from_millis(10);
 /// How long the socket is left alone after an error, and how many errors in a row are the end.
 const RECEIVE_RETRY: Duration = Duration::from_millis(20);
 const RECEIVE_FAILURES: u32 = 500;
+/// How often in a row a socket may have something that is no datagram (ICMP errors), until it is left alone that long
+/// too: it may go on for ever.
+const RECEIVE_NOTHING: u32 = 64;
 /// How long leaving may take beyond `leave_timeout`, should the node never say that it is done.
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
@@ -226,8 +229,10 @@ impl<I: Io> Driver<I> {
         }
         self.receive_again = None;
         let mut received = 0;
+        let mut nothing = 0;
         while received < bound {
             let now = self.io.now();
+            let before = received;
             let node = &mut self.node;
             let result = self.io.poll_recv(cx, &mut |from, datagram| {
                 received += 1;
@@ -240,6 +245,11 @@ impl<I: Io> Driver<I> {
                 }
                 Poll::Ready(Ok(())) => {
                     self.receive_failures = 0;
+                    nothing = if received == before { nothing + 1 } else { 0 };
+                    if nothing >= RECEIVE_NOTHING {
+                        self.receive_again = Some(now + RECEIVE_RETRY);
+                        return true;
+                    }
                     // Counts also what brought nothing, or that could go on for ever.
                     received += 1;
                 }

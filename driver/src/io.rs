@@ -34,7 +34,8 @@ pub trait Io: Send + 'static {
     /// Receives what there is, up to about one batch of the system (some 1,000 datagrams at the very most), and gives
     /// each datagram to `sink`, in place: the sink decrypts in the buffer that it is handed.
     ///
-    /// `Ready(Ok)`: the sink was called, or something of no consequence happened (an ICMP error); there may be more.
+    /// `Ready(Ok)`: the sink was called, or something of no consequence happened (an ICMP error); there may be more. An
+    /// empty datagram is one too. After 64 calls in a row that brought nothing, the driver waits 20 ms.
     /// `Pending`: nothing is there, and the task will be woken when there is. `Ready(Err)`: the socket failed; the
     /// driver tries again 20 ms later and gives up after 500 failures in a row.
     fn poll_recv(

@@ -25,6 +25,8 @@ struct World {
     inbound: VecDeque<Vec<u8>>,
     receive_error: Option<io::ErrorKind>,
     receive_calls: usize,
+    /// The socket is never empty, but what it has is no datagram.
+    nothing: bool,
     /// The socket is never empty, and each datagram takes so long.
     flood: Option<Duration>,
     sleeping: Option<Instant>,
@@ -69,7 +71,11 @@ impl Io for FakeIo {
             world.inbound.push_back([0xff; 40].to_vec());
         }
         let Some(mut datagram) = world.inbound.pop_front() else {
-            return Poll::Pending;
+            return if world.nothing {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            };
         };
         drop(world);
         sink(PEER.parse().unwrap(), &mut datagram);
@@ -332,6 +338,63 @@ fn a_setup_does_not_show_its_secrets() {
     let config = Config::default().key(quorate_core::Key::from_bytes([0xab; 32]));
     let shown = std::format!("{:?}", Setup::new(config, [0xcd; 32]));
     assert!(!shown.contains("171") && !shown.contains("205"), "{shown}");
+}
+
+#[test]
+fn a_slow_subscriber_loses_the_oldest_events_and_nobody_else_does() {
+    let (cluster, mut driver, _io) = node();
+    assert!(pass(&mut driver).0.is_pending());
+    let (mut slow, mut quick, gone) = (cluster.events(), cluster.events(), cluster.events());
+    drop(gone);
+    let id = |i: u128| NodeId::from_bytes(i.to_be_bytes());
+    let event = |i| crate::ClusterEvent::QuarantineEnded { id: id(i) };
+    block_on(async {
+        for i in 0..5000 {
+            let happened = Event::QuarantineEnded { id: id(i) };
+            driver
+                .view
+                .tell(&driver.node, &driver.shared, Instant::ZERO, happened);
+            assert_eq!(poll_once(quick.next()).await, Some(Some(event(i))));
+        }
+        assert!(poll_once(quick.next()).await.is_none());
+        let mut late = cluster.events();
+        assert_eq!(slow.next().await, Some(crate::ClusterEvent::Lagged(5000 - 1024)));
+        for i in 5000 - 1024..5000 {
+            assert_eq!(slow.next().await, Some(event(i)));
+        }
+        assert!(poll_once(slow.next()).await.is_none());
+        assert!(poll_once(late.next()).await.is_none());
+        drop(driver);
+        for events in [&mut slow, &mut quick, &mut late] {
+            assert_eq!(events.next().await, None);
+        }
+    });
+}
+
+#[test]
+fn a_socket_that_is_never_empty_and_brings_nothing_is_left_alone_for_a_while() {
+    let (cluster, mut driver, io) = node();
+    io.world().nothing = true;
+    let (result, wakes) = pass(&mut driver);
+    assert!(result.is_pending());
+    assert_eq!(wakes, 0, "it would spin");
+    let calls = io.world().receive_calls;
+    assert!(calls <= RECEIVE_BOUND, "{calls}");
+    let until = io.world().sleeping.expect("it waits");
+    assert!(until <= io.now() + RECEIVE_RETRY);
+    assert!(pass(&mut driver).0.is_pending());
+    assert_eq!(io.world().receive_calls, calls);
+
+    // What comes in between is received, and it is no failure however long it lasts.
+    io.world().inbound = (0..3).map(|_| [0xff; 40].to_vec()).collect();
+    io.world().now = until;
+    assert!(pass(&mut driver).0.is_pending());
+    assert!(io.world().inbound.is_empty());
+    io.world().jump = true;
+    for _ in 0..2 * RECEIVE_FAILURES {
+        assert!(pass(&mut driver).0.is_pending());
+    }
+    drop(cluster);
 }
 
 /// Notes how many hold the Io at the moment when it is woken.
