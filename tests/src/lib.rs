@@ -3,6 +3,7 @@
 //! They use loopback addresses, ports that the system hands out, default timing and generous bounds.
 
 pub mod children;
+pub mod lifecycle;
 pub mod membership;
 pub mod messages;
 pub mod security;
@@ -216,6 +217,7 @@ macro_rules! suite {
             security { wrong_key_and_plaintext, key_rotation, a_missed_rotation, quarantine }
             messages { a_thousand_in_order, requests, a_mebibyte_at_five_percent_loss, too_large,
                 a_request_to_a_peer_that_goes, a_consumer_that_stops_reading }
+            lifecycle { a_shutdown_ends_all_calls, a_hundred_starts_and_stops, requests_that_are_given_up, dead_seeds }
             children { child, a_stopped_process_accuses_nobody, a_killed_process }
         );
     };

@@ -1,0 +1,284 @@
+//! What starting, stopping, giving up and failing leave behind: nothing.
+
+use crate::{Runtime, SOON, cluster, config, lists, shutdown, soon, until};
+use core::future::poll_fn;
+use core::pin::{Pin, pin};
+use core::task::Poll;
+use core::time::Duration;
+use quorate::{Bytes, Closed, Cluster, Config, DeliveryError, RequestError, SendFailed};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Set in a process that runs one scenario only.
+const ALONE: &str = "QUORATE_TEST_ALONE";
+/// How much more memory a process may have after a scenario: what allocators keep, and far less than a leak.
+const GROWTH_KIB: u64 = 24 << 10;
+
+/// Returns whether this process runs the named scenario alone, so that what it counts is its own. If not, such a
+/// process is run to its end.
+async fn alone<R: Runtime>(scenario: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", scenario, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a child");
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            assert!(status.success(), "{scenario} failed in its process: {status}");
+            return false;
+        }
+        if begun.elapsed() > 2 * SOON {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{scenario} hangs in its process");
+        }
+        R::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Returns how many files this process has open; 0 where the system does not tell.
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// Returns the KiB of memory that this process may write to, touched or not; 0 where the system does not tell.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Returns the CPU time that this process has used, in ticks of 10 ms; 0 where the system does not tell.
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name before may hold anything, but it ends with the last parenthesis: user and system time are 12th and 13th
+    // behind it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum()
+}
+
+/// Polls once.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+fn quick() -> Config {
+    config().local()
+}
+
+/// A thousand calls of every kind are under way at a shutdown, more are made meanwhile, and all of them end as
+/// documented.
+pub async fn a_shutdown_ends_all_calls<R: Runtime>() {
+    #[derive(Debug, PartialEq)]
+    enum End {
+        Request(Result<Bytes, RequestError>),
+        Send(Result<(), SendFailed>),
+        All(Vec<DeliveryError>),
+        Later(Closed),
+    }
+
+    // Nobody reads at the other two, so that nothing ends by itself.
+    let long = || quick().message_timeout(Duration::from_secs(600));
+    let mut nodes = cluster::<R>(3, long).await;
+    let node = nodes.remove(0);
+    let peers = [nodes[0].id(), nodes[1].id()];
+    let (ended, ends) = std::sync::mpsc::channel();
+    let timeout = Duration::from_secs(600);
+    for n in 0..1000_usize {
+        let (node, ended, to) = (node.clone(), ended.clone(), peers[n % 2]);
+        R::spawn(async move {
+            let end = match n % 10 {
+                0..6 => End::Request(node.request(to, "anybody?", timeout).await),
+                // Fill the peers' queues, and wait behind what does not fit.
+                6..8 => loop {
+                    let sent = node.send_to(to, "read this").await;
+                    if sent.is_err() {
+                        break End::Send(sent);
+                    }
+                },
+                8 => match node.request_all("anybody?", timeout).await {
+                    Ok(answers) => End::All(answers.into_iter().filter_map(|a| a.result.err()).collect()),
+                    Err(error) => End::Request(Err(error)),
+                },
+                _ => match node.request_each("anybody?", timeout).await {
+                    Ok(mut answers) => {
+                        let mut errors = Vec::new();
+                        while let Some(answer) = answers.next().await {
+                            errors.extend(answer.expect("one for each member").result.err());
+                        }
+                        End::All(errors)
+                    }
+                    Err(closed) => End::Later(closed),
+                },
+            };
+            let _ = ended.send((n, end));
+        });
+    }
+    R::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ends.try_recv().ok(), None, "something ended by itself");
+    // Some calls are made while the node leaves, and race with its end.
+    for _ in 0..8 {
+        let (node, ended, to) = (node.clone(), ended.clone(), peers[0]);
+        R::spawn(async move {
+            for n in 1000.. {
+                let end = node.request(to, "still there?", timeout).await;
+                let over = end == Err(RequestError::Closed(Closed)) && node.status().await.is_err();
+                let _ = ended.send((n, End::Request(end)));
+                if over {
+                    break;
+                }
+            }
+        });
+    }
+    drop(ended);
+    soon::<R, _>("the shutdown", node.shutdown()).await;
+    assert!(node.closed().await.is_ok());
+
+    let mut count = [0; 3];
+    let mut over = false;
+    until::<R>("the end of every call", || {
+        loop {
+            match ends.try_recv() {
+                Ok((_, End::Request(end))) => {
+                    assert_eq!(end, Err(RequestError::Closed(Closed)));
+                    count[0] += 1;
+                }
+                Ok((_, End::Send(end))) => {
+                    assert_eq!(end, Err(SendFailed::Closed(Closed)));
+                    count[1] += 1;
+                }
+                Ok((_, End::All(errors))) => {
+                    assert_eq!(errors, [DeliveryError::Leaving; 2]);
+                    count[2] += 1;
+                }
+                Ok((n, end)) => panic!("{n}: {end:?}"),
+                Err(error) => {
+                    over = error == std::sync::mpsc::TryRecvError::Disconnected;
+                    return over;
+                }
+            }
+        }
+    })
+    .await;
+    assert!(over && count[0] >= 608, "{count:?}");
+    assert_eq!(count[1..], [200, 200]);
+    let events = soon::<R, _>("the end of events", node.events().next()).await;
+    assert!(events.is_none());
+    assert_eq!(node.cast(peers[0], "too late").await, Err(Closed));
+    shutdown::<R>(nodes).await;
+}
+
+/// A hundred nodes that were started and stopped, one way and the other, leave no file open and no memory in use.
+pub async fn a_hundred_starts_and_stops<R: Runtime>() {
+    if !alone::<R>("a_hundred_starts_and_stops").await {
+        return;
+    }
+    let mut before = (0, 0);
+    for round in 0..55 {
+        if round == 5 {
+            before = (open_files(), memory());
+        }
+        let mut nodes = cluster::<R>(2, quick).await;
+        let dropped = nodes.remove(0);
+        // A handle that is kept for longer keeps nothing else.
+        let (events, messages) = (dropped.events(), dropped.messages());
+        drop((dropped, events, messages));
+        shutdown::<R>(nodes).await;
+    }
+    until::<R>("all files are closed", || open_files() <= before.0).await;
+    let after = memory();
+    assert!(after <= before.1 + GROWTH_KIB, "{before:?}, then {after} KiB");
+}
+
+/// Requests that are given up at any moment leave nothing behind, here or there.
+pub async fn requests_that_are_given_up<R: Runtime>() {
+    if !alone::<R>("requests_that_are_given_up").await {
+        return;
+    }
+    let nodes = cluster::<R>(2, || quick().max_message_size(4000_usize)).await;
+    let (asking, to) = (&nodes[0], nodes[1].id());
+    // It answers what asks for an answer, and forgets the rest, or answers with more than is allowed.
+    let mut messages = nodes[1].messages();
+    R::spawn(async move {
+        while let Some(message) = messages.next().await {
+            if message.payload.starts_with(b"please") {
+                let payload = message.payload.clone();
+                let _ = message.reply(payload).await;
+            } else if message.payload.starts_with(b"much") {
+                let _ = message.reply(vec![0; 5000]).await;
+            }
+        }
+    });
+    let begging = [b"little".repeat(300), b"much".repeat(500)];
+    let long = Duration::from_secs(600);
+    let mut before = 0;
+    for n in 0..11_000_u32 {
+        if n == 1000 {
+            before = memory();
+        }
+        let mut request = pin!(asking.request(to, &begging[n as usize / 4 % 2], long));
+        assert!(poll_once(request.as_mut()).await.is_pending());
+        // Dropped in the queue, on its way, or when it has long been received.
+        if n % 4 == 0 {
+            asking.status().await.expect("it runs");
+        }
+        if n % 256 == 0 {
+            R::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let answer = soon::<R, _>("an answer", asking.request(to, "please", long)).await;
+    assert_eq!(answer.expect("answered"), "please");
+    let sent = soon::<R, _>("a delivery", asking.send_to(to, "a message")).await;
+    assert_eq!(sent, Ok(()));
+    let after = memory();
+    assert!(after <= before + GROWTH_KIB, "{before}, then {after} KiB");
+    shutdown::<R>(nodes).await;
+}
+
+/// Seeds that refuse every datagram, or that cannot be reached from this socket, cost next to nothing and stop nobody.
+pub async fn dead_seeds<R: Runtime>() {
+    if !alone::<R>("dead_seeds").await {
+        return;
+    }
+    let closed: Vec<String> = (0..8)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port"))
+        .collect::<Vec<_>>()
+        .iter()
+        .map(|socket| socket.local_addr().expect("its address").to_string())
+        .collect();
+    let lonely = || {
+        closed
+            .iter()
+            .fold(quick().seed("[::1]:9"), |config, seed| config.seed(seed.clone()))
+    };
+    let nodes = cluster::<R>(2, lonely).await;
+    let count = async |nodes: &[Cluster]| {
+        let mut sum = 0;
+        for node in nodes {
+            sum += node.stats().await.expect("it runs").datagrams_sent;
+        }
+        sum
+    };
+    let (begun, used, datagrams) = (Instant::now(), ticks(), count(&nodes).await);
+    R::sleep(Duration::from_secs(3)).await;
+    let (used, datagrams) = (ticks() - used, count(&nodes).await - datagrams);
+    let passed = begun.elapsed().as_millis();
+    assert!(
+        u128::from(used) * 10 < passed / 4,
+        "{used}0 ms of CPU time in {passed} ms"
+    );
+    assert!(datagrams < 1000, "{datagrams} datagrams in {passed} ms");
+    assert!(nodes.iter().all(|node| lists(node, &nodes)));
+    shutdown::<R>(nodes).await;
+}
