@@ -128,12 +128,25 @@ pub async fn soon<R: Runtime, T>(what: &str, future: impl Future<Output = T>) ->
     .await
 }
 
-/// Starts a node.
+/// Starts a node. Where it is to have a port that another one had just now, somebody else may have been handed that
+/// port meanwhile: it waits until it is free.
 ///
 /// # Panics
 /// If it cannot be started.
 pub async fn start<R: Runtime>(config: Config) -> Cluster {
-    R::start(config).await.expect("the node starts")
+    start_filtered::<R>(config, || Filter::new(|_, _| true)).await
+}
+
+async fn start_filtered<R: Runtime>(config: Config, filter: impl Fn() -> Filter) -> Cluster {
+    let begun = Instant::now();
+    loop {
+        match R::start_filtered(config.clone(), filter()).await {
+            Err(StartError::Bind { .. }) if begun.elapsed() < SOON => {
+                R::sleep(Duration::from_millis(50)).await
+            }
+            started => return started.expect("the node starts"),
+        }
+    }
 }
 
 /// Starts `count` nodes that find each other through the first one, and waits until all list all.
@@ -194,9 +207,11 @@ impl Mortal {
     /// If it cannot be started.
     pub async fn start<R: Runtime>(config: Config) -> Self {
         let dead = std::sync::Arc::new(core::sync::atomic::AtomicBool::new(false));
-        let seen = dead.clone();
-        let filter = Filter::new(move |_, _| !seen.load(core::sync::atomic::Ordering::Relaxed));
-        let cluster = R::start_filtered(config, filter).await.expect("the node starts");
+        let filter = || {
+            let seen = dead.clone();
+            Filter::new(move |_, _| !seen.load(core::sync::atomic::Ordering::Relaxed))
+        };
+        let cluster = start_filtered::<R>(config, filter).await;
         Self { cluster, dead }
     }
 
