@@ -209,6 +209,7 @@ impl Membership {
                 Timer::Period => self.period(cx),
                 Timer::Gossip => self.gossip(cx),
                 Timer::Heal => self.heal(cx),
+                Timer::Compare => self.compare(cx),
                 Timer::Tombstones => {
                     self.table.expire(cx.now);
                     self.arm_tombstones();
@@ -449,7 +450,13 @@ impl Membership {
             self.awaited -= usize::from(core::mem::take(&mut known.awaited));
         }
         self.lost.found(id);
+        self.arm_compare(cx, cx.config.heal_interval);
         self.choose_partners(cx);
+        // Whether its JOIN or hearsay is first to make it a member, perhaps again, is chance: both must learn what the
+        // other heard while they were apart.
+        if self.peers.contains_key(&id) && self.leaving.is_none() {
+            self.pull(cx, id);
+        }
         if self.table.get(id).is_some_and(|entry| !entry.contact.partner) {
             self.add_target(id);
         }

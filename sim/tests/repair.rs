@@ -158,3 +158,27 @@ fn small_limits_cause_no_storm() {
         assert_eq!(departures(&world, &nodes) - left, 0, "{count} nodes");
     }
 }
+
+#[test]
+fn two_nodes_with_a_common_member_find_each_other() {
+    for seed in 0..30 {
+        let mut world = World::new(seed);
+        let nodes = cluster(&mut world, 8, config);
+        let (hub, away) = (nodes[0], nodes[1]);
+        assert!(world.run_until(secs(10), |w| whole(w, &nodes)), "seed {seed}");
+        // Sessions to the dead stay open for a while and swallow gossip.
+        nodes[2..].iter().for_each(|&node| world.crash(node));
+        world.cut(hub, away);
+        let apart = |w: &World| [hub, away].iter().all(|&n| w.node(n).members().count() == 0);
+        assert!(world.run_until(secs(30), apart), "seed {seed}");
+        // The newcomer knows nobody but the hub, and hears of nobody else there.
+        let new = world.start(config().seed(world.addr(hub).to_string()));
+        assert!(world.run_until(secs(5), |w| whole(w, &[hub, new])), "seed {seed}");
+        // Its arrival is no news any more when the other returns.
+        world.run_for(secs(3));
+        world.heal();
+        let all = [hub, away, new];
+        // The lost are dialled one at a time, seven addresses in turn.
+        assert!(world.run_until(secs(90), |w| whole(w, &all)), "seed {seed}");
+    }
+}

@@ -2,6 +2,7 @@
 //! acknowledged pages. Gossip alone would bring only news.
 
 use super::record::{RECORDS_PER_FRAME, encode_records};
+use super::suspicion::ceil_log2;
 use super::table::mix;
 use super::timers::Timer;
 use super::{Action, Membership, Source, canonical};
@@ -102,6 +103,30 @@ impl Membership {
         };
         self.exchanges.pulls.insert(peer, pull);
         self.pull_due(cx, peer);
+    }
+
+    /// Arms the next comparison, `wait` ahead in a small cluster. It is the later the larger the cluster is, because what
+    /// differs costs more there and gossip has more ways around.
+    pub(super) fn arm_compare(&mut self, cx: &Context<'_>, wait: Duration) {
+        let factor = ceil_log2(self.table.len() + 1).saturating_sub(4).max(1);
+        self.timers.arm_if_idle(Timer::Compare, cx.now + wait * factor);
+    }
+
+    /// Asks a random member for what it knows: where that is the same, one number tells so. Gossip is sent a few times
+    /// and then forgotten, so that two members that missed each other's news would never meet (Demers et al.,
+    /// "Epidemic Algorithms for Replicated Database Maintenance", PODC 1987: rumours need anti-entropy as a backup).
+    pub(super) fn compare(&mut self, cx: &mut Context<'_>) {
+        if self.leaving.is_some() || self.table.len() == 0 {
+            return;
+        }
+        let start = self.rng.below(self.open.len() as u64) as usize;
+        let (tail, head) = self.open.split_at(start);
+        let member = |id: &NodeId| self.table.get(*id).is_some();
+        if let Some(peer) = head.iter().chain(tail).copied().find(member) {
+            self.pull(cx, peer);
+        }
+        let wait = self.jittered(cx.config.heal_interval);
+        self.arm_compare(cx, wait);
     }
 
     /// Sends a request, the first time or again.

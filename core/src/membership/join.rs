@@ -333,7 +333,6 @@ impl Membership {
             introduction.apply(&mut entry, record.details);
             if self.join_table(cx, entry) {
                 self.spread(cx, id);
-                self.pull(cx, id);
             }
             return;
         };

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Gossip,
     /// Dial one lost member.
     Heal,
+    /// Compare with one member what is known.
+    Compare,
     /// Forget the oldest tombstones.
     Tombstones,
     /// Say LEAVE again, or stop waiting for its acknowledgements.
