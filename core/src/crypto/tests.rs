@@ -181,26 +181,3 @@ fn labels_separate_keys() {
     assert_ne!(derive(&key, "a", b""), derive(&[2; 32], "a", b""));
     assert!(same(&mac128(&key, &[b"ab", b"c"]), &mac128(&key, &[b"abc"])));
 }
-
-/// Measures, on demand: `cargo test --release --features simulation -- --ignored --nocapture seal_and_open`.
-#[test]
-#[ignore = "a measurement"]
-fn seal_and_open_times() {
-    let providers: Vec<Box<dyn AeadProvider>> = vec![
-        Box::new(PureAead),
-        #[cfg(feature = "simulation")]
-        Box::new(SimulatedAead),
-    ];
-    for provider in providers {
-        let aead = provider.create(&[1; 32]);
-        for len in [100, 1170] {
-            let mut text = vec![7; len];
-            let start = std::time::Instant::now();
-            for counter in 0..200_000 {
-                let tag = aead.seal_in_place(counter, &[0; 14], &mut text);
-                assert!(aead.open_in_place(counter, &[0; 14], &mut text, &tag).is_ok());
-            }
-            std::println!("{provider:?}, {len} bytes: {:?}", start.elapsed() / 200_000);
-        }
-    }
-}

@@ -129,25 +129,6 @@ impl Sessions {
         true
     }
 
-    /// Gives up a dial, without an event.
-    #[cfg(test)]
-    pub(crate) fn cancel_dial(&mut self, cx: &mut Context<'_>, addr: SocketAddr) {
-        let addr = canonical(addr);
-        if let Some((place, _)) = self.dialer.wanted.remove(&addr) {
-            self.dialer.waiting.remove(&place);
-        }
-        if self.dialer.active.contains_key(&addr) {
-            self.end_dial(cx, addr);
-        }
-    }
-
-    /// Returns whether an address is being dialled or waits for it.
-    #[cfg(test)]
-    pub(crate) fn is_dialling(&self, addr: SocketAddr) -> bool {
-        let addr = canonical(addr);
-        self.dialer.active.contains_key(&addr) || self.dialer.wanted.contains_key(&addr)
-    }
-
     /// Starts what the limits allow.
     pub(super) fn start_dials(&mut self, cx: &mut Context<'_>) {
         while self.dialer.active.len() < cx.config.max_dials {

@@ -166,18 +166,6 @@ fn dials_are_bounded_in_number_and_rate() {
 }
 
 #[test]
-fn a_cancelled_dial_is_silent() {
-    let mut net = Net::pair();
-    net.dial(A, B);
-    let (now, addr) = (net.now, net.sides[B].addr);
-    assert!(net.sides[A].sessions.is_dialling(addr));
-    net.sides[A].with(now, |s, cx| s.cancel_dial(cx, addr));
-    net.run_secs(5);
-    assert!(net.sides[A].events.is_empty());
-    net.assert_clean(A);
-}
-
-#[test]
 fn a_mapped_address_is_the_same_address() {
     let mut net = Net::pair();
     let mapped: SocketAddr = "[::ffff:10.0.0.2]:5000".parse().unwrap();
