@@ -10,6 +10,7 @@ mod tests;
 use crate::config::{Config, Seed};
 use crate::event::{Event, ResolveId, ResolveRequest};
 use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::wire::{canonical, is_shareable};
@@ -119,7 +120,8 @@ impl Discovery {
             let Seed::Name { host, port } = &source.seed else {
                 continue;
             };
-            if source.pending.is_none() {
+            let given_up = planted(PlantedBug::LookupNeverRetried) && source.tried && source.addrs.is_empty();
+            if source.pending.is_none() && !given_up {
                 let id = ResolveId(self.next_resolve);
                 self.next_resolve += 1;
                 source.pending = Some((id, now));
@@ -237,7 +239,9 @@ impl Discovery {
             self.refresh(cx.config, cx.now);
         }
         if self.heal_at <= cx.now {
-            self.heal(cx, lives);
+            if !planted(PlantedBug::HealingForgets) {
+                self.heal(cx, lives);
+            }
             self.heal_at = cx.now
                 + if alone {
                     ALONE_INTERVAL

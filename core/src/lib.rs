@@ -61,7 +61,7 @@
 )]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "planted-bugs"))]
 extern crate std;
 
 mod config;
@@ -74,6 +74,7 @@ mod membership;
 mod messaging;
 mod node;
 mod outbox;
+mod planted;
 mod rng;
 mod session;
 mod stats;
@@ -89,6 +90,8 @@ pub use error::*;
 pub use event::*;
 pub use id::{NodeId, ParseNodeIdError};
 pub use node::{Node, SendFailure, TimerKind, Transmit};
+#[cfg(feature = "planted-bugs")]
+pub use planted::{ParsePlantedBugError, Planted, PlantedBug, plant};
 pub use stats::{DropReason, Stats};
 pub use status::*;
 pub use time::{Duration, Instant, WallTime};

@@ -24,6 +24,7 @@ use crate::config::{Config, Role};
 use crate::event::{Event, LeaveReason};
 use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::rng::{Rng, Stream};
 use crate::stats::DropReason;
 use crate::status::{Member, MemberState};
@@ -187,12 +188,31 @@ impl Membership {
         self.timers.next()
     }
 
+    /// What `PlantedBug::TimersStarvedByInput` does with each datagram.
+    pub(crate) fn postpone_timers(&mut self, now: Instant) {
+        self.timers.postpone(now + LATE * 3);
+    }
+
+    /// What `PlantedBug::AnswerTakenForMembers` does with each resolution.
+    pub(crate) fn evict_unnamed(&mut self, cx: &mut Context<'_>, named: &[SocketAddr]) {
+        let unnamed = |entry: &&Entry| !named.contains(&entry.member.addr);
+        let evicted: Vec<NodeId> = self
+            .table
+            .iter()
+            .filter(unnamed)
+            .map(|entry| entry.member.id)
+            .collect();
+        for id in evicted {
+            self.fail(cx, id, LeaveReason::Failed);
+        }
+    }
+
     /// Does all that is due.
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let Some(due) = self.timers.next().filter(|&due| due <= cx.now) else {
             return;
         };
-        let late = cx.now - due > LATE;
+        let late = cx.now - due > LATE && !planted(PlantedBug::LateTimersAccuse);
         if late {
             cx.stats.late_timeouts += 1;
             self.detector.worsen();
@@ -349,8 +369,9 @@ impl Membership {
             self.want_details(cx, id, source.sender());
         }
         let entry = self.table.get_mut(id)?;
-        if theirs < ours {
-            return (record.incarnation < entry.member.incarnation).then(|| entry.record());
+        let older = record.incarnation < entry.member.incarnation;
+        if theirs < ours && !(older && planted(PlantedBug::OldIncarnationOverwritesNew)) {
+            return older.then(|| entry.record());
         }
         if theirs == ours {
             if record.state == State::Suspect {
@@ -400,6 +421,9 @@ impl Membership {
         entry.accuser = record.accuser;
         entry.suspicion = None;
         if record.state == State::Alive {
+            if planted(PlantedBug::RefutedMemberJoinsTwice) && entry.member.state == MemberState::Suspect {
+                cx.events.push_back(Event::MemberJoined(entry.member.clone()));
+            }
             entry.member.state = MemberState::Alive;
             self.timers.disarm(Timer::Suspicion(id));
         } else {
@@ -475,6 +499,11 @@ impl Membership {
             return;
         };
         let incarnation = entry.member.incarnation;
+        if planted(PlantedBug::LeaveHonouredForAnother) {
+            for &peer in &self.open {
+                Self::say_leave(cx, peer, id, incarnation);
+            }
+        }
         self.depart(cx, id, reason, incarnation);
         // If it lives after all, it hears of this by its open session, and comes back.
         if self.peers.contains_key(&id)
@@ -505,10 +534,12 @@ impl Membership {
         if reason == LeaveReason::Failed {
             self.lose(cx, id, entry.member.addr);
         }
-        cx.events.push_back(Event::MemberLeft {
-            member: entry.member,
-            reason,
-        });
+        if !(reason == LeaveReason::Replaced && planted(PlantedBug::ReplacedMemberNotReported)) {
+            cx.events.push_back(Event::MemberLeft {
+                member: entry.member,
+                reason,
+            });
+        }
         self.bury(cx, record);
         self.choose_partners(cx);
         self.spread(cx, id);
@@ -534,6 +565,9 @@ impl Membership {
 
     /// Somebody says something about this node.
     fn learn_of_self(&mut self, cx: &mut Context<'_>, record: &Record, from: NodeId) {
+        if planted(PlantedBug::SuspicionNeverRefuted) && record.state != State::Alive {
+            return;
+        }
         let outdated = record.incarnation < self.incarnation;
         if self.leaving.is_some() || record.state == State::Left || outdated {
             // An old rumour is answered with the present, a departure is final.

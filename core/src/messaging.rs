@@ -24,6 +24,7 @@ use crate::error::{DeliveryError, ReplyError, SendError};
 use crate::event::{Message, ReplyTo, RequestId, SendId};
 use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::rng::Rng;
 use crate::stats::{DropReason, Stats};
 use crate::time::{Duration, Instant, earliest};
@@ -191,8 +192,10 @@ impl Messaging {
         if size > max {
             return Err(SendError::TooLarge { size, max });
         }
+        let silent = planted(PlantedBug::FullQueueDropsSilently);
         if let &[only] = targets
             && !self.has_room(only, owner, size)
+            && !silent
         {
             return Err(SendError::QueueFull {
                 limit: self.limits.send_queue,
@@ -204,7 +207,7 @@ impl Messaging {
                 let peer = (self.peers.entry(target)).or_insert_with(|| Peer::new(target));
                 peer.sender.submit(owner, payload.clone(), deadline);
                 peer.settle(target, &mut self.lists);
-            } else {
+            } else if !silent {
                 let full = Outcome::Failed(DeliveryError::QueueFull);
                 self.groups.finish(cx.events, owner, target, full);
             }
@@ -293,8 +296,10 @@ impl Messaging {
         if peer.has_messages {
             self.lists.inbox.retain(|&listed| listed != id);
         }
-        peer.sender
-            .close(cx, &mut self.groups, DeliveryError::PeerDisconnected, true);
+        if !planted(PlantedBug::DepartureLeavesCommandsOpen) {
+            peer.sender
+                .close(cx, &mut self.groups, DeliveryError::PeerDisconnected, true);
+        }
         for message in peer.receiver.into_orphans() {
             let bytes = self.orphan_bytes + message.payload.len();
             if self.orphans.len() >= self.limits.queue_messages || bytes > self.limits.window_bytes {
@@ -310,6 +315,9 @@ impl Messaging {
     pub(crate) fn link_up(&mut self, id: NodeId) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.sender.link_up();
+            if planted(PlantedBug::RequestRunTwice) {
+                peer.receiver.forget_epoch();
+            }
             peer.settle(id, &mut self.lists);
         }
     }

@@ -16,6 +16,7 @@ use crate::id::NodeId;
 use crate::membership::Membership;
 use crate::messaging::Messaging;
 use crate::outbox::{Context, Outbox};
+use crate::planted::{PlantedBug, planted};
 use crate::rng::{Rng, Stream};
 use crate::session::{Opened, Sessions};
 use crate::stats::{DropReason, Stats};
@@ -198,6 +199,9 @@ impl Node {
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
         if let Some(opened) = self.sessions.handle_datagram(context!(self, now), from, datagram) {
+            if planted(PlantedBug::TimersStarvedByInput) {
+                self.membership.postpone_timers(now);
+            }
             // A handshake may complete with this very datagram: its peer is told of before its frames are read.
             self.drain_sessions(now);
             let frames = datagram.get(opened.frames.clone()).unwrap_or_default();
@@ -284,6 +288,9 @@ impl Node {
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addrs: &[SocketAddr]) {
         if self.state == State::Running {
             self.discovery.resolved(context!(self, now), id, addrs);
+            if planted(PlantedBug::AnswerTakenForMembers) {
+                self.membership.evict_unnamed(context!(self, now), addrs);
+            }
             self.settle(now);
         }
     }

@@ -310,11 +310,14 @@ impl Sessions {
             }
             return None;
         };
-        if let Err(reason) = session.open(&self.limits, cx.now, header.counter, datagram) {
-            cx.stats.drop(reason);
-            return None;
-        }
-        let newest = session.window.update(header.counter);
+        let newest = match session.open(&self.limits, cx.now, header.counter, datagram) {
+            Ok(newest) => newest,
+            Err(reason) => {
+                cx.stats.drop(reason);
+                return None;
+            }
+        };
+        cx.stats.datagrams_opened += 1;
         session.last_received = cx.now;
         session.keepalive = None;
         let frames = HEADER_LEN..len - TAG_LEN;

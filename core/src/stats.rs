@@ -100,6 +100,8 @@ pub struct Stats {
     pub datagrams_received: u64,
     /// Bytes of those.
     pub bytes_received: u64,
+    /// Sealed datagrams among them that were authentic and new. One that was altered, or received before, never counts.
+    pub datagrams_opened: u64,
     /// Datagrams handed out by the node.
     pub datagrams_sent: u64,
     /// Bytes of those.

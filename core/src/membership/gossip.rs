@@ -9,6 +9,7 @@ use super::timers::Timer;
 use super::{Membership, Source};
 use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::wire::{Reader, kind};
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -105,7 +106,9 @@ impl Membership {
             let mut page = [None; RECORDS_PER_FRAME];
             for (slot, &id) in page.iter_mut().zip(ids) {
                 *slot = self.record_of(cx, id);
-                if slot.is_some() {
+                if let Some(record) = slot {
+                    let endless = planted(PlantedBug::DeadMembersGossipedForEver) && !record.state.is_live();
+                    let enough = if endless { u32::MAX } else { enough };
                     self.news.sent(id, peers as u32, enough);
                 } else {
                     self.news.remove(id);

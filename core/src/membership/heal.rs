@@ -5,6 +5,7 @@ use super::{Action, ISOLATED, Membership, join};
 use crate::event::{Event, LeaveReason};
 use crate::id::NodeId;
 use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -48,6 +49,9 @@ impl Lost {
 impl Membership {
     /// Remembers where a failed member was.
     pub(super) fn lose(&mut self, cx: &Context<'_>, id: NodeId, addr: SocketAddr) {
+        if planted(PlantedBug::HealingForgets) {
+            return;
+        }
         if self.lost.0.len() >= MAX_LOST
             && let Some(oldest) = self
                 .lost
@@ -96,7 +100,7 @@ impl Membership {
     /// After more than 15 minutes without an echo, isolated or paused, what this node holds for true would bring
     /// back ghosts: all members become addresses to dial, before a word is said to anybody.
     pub(super) fn check_isolation(&mut self, cx: &mut Context<'_>) {
-        if cx.now - self.last_echo <= ISOLATED {
+        if cx.now - self.last_echo <= ISOLATED || planted(PlantedBug::PausedNodeBringsGhosts) {
             return;
         }
         self.last_echo = cx.now;

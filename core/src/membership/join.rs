@@ -8,6 +8,7 @@ use crate::config::{MAX_METADATA, MAX_NAME, Role};
 use crate::event::LeaveReason;
 use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
 use crate::time::Duration;
 use crate::wire::{PROTOCOL_VERSIONS, Reader, kind, put_addr};
@@ -117,6 +118,17 @@ impl Membership {
         }
         if self.leaving.is_some() {
             return;
+        }
+        if planted(PlantedBug::PeerCountedBeforeSealed) {
+            let record = Record {
+                id: peer,
+                addr,
+                incarnation: 0,
+                role,
+                details: 0,
+                ..self.own_record()
+            };
+            self.learn(cx, &record, super::Source::Gossip(peer));
         }
         self.start_join(cx, peer, 0);
         self.arm_gossip(cx);

@@ -7,6 +7,7 @@ use super::detector::{FLAG_ECHO, put_heartbeat};
 use super::timers::Timer;
 use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::time::Instant;
 use crate::wire::{Reader, kind};
 use alloc::collections::BTreeMap;
@@ -67,7 +68,7 @@ impl Membership {
         let mut reader = Reader::new(body);
         let inquiry = reader.u32().ok_or(BadFrame)?;
         let target = reader.node_id().ok_or(BadFrame)?;
-        let room = self.detector.relays.count < MAX_RELAYS;
+        let room = self.detector.relays.count < MAX_RELAYS && !planted(PlantedBug::ProbeNotRelayed);
         let Some(entry) = self.table.get_mut(target).filter(|_| room) else {
             put_result(cx, from, inquiry, target, 0);
             return Ok(());

@@ -5,6 +5,7 @@ use super::record::{Rank, Record, State, TOMBSTONE_SECS};
 use super::suspicion::Suspicion;
 use crate::config::Role;
 use crate::id::NodeId;
+use crate::planted::{PlantedBug, planted};
 use crate::status::{Member, MemberState};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -183,6 +184,11 @@ impl Table {
     pub(super) fn bury(&mut self, now: Instant, record: Record, limit: usize) -> usize {
         let Some(rest) = LIFETIME.checked_sub(Duration::from_secs(u64::from(record.age))) else {
             return 0;
+        };
+        let rest = if planted(PlantedBug::TombstoneExpiresEarly) {
+            rest.min(Duration::from_secs(2))
+        } else {
+            rest
         };
         let id = record.id;
         let expires = now + rest;

@@ -75,6 +75,15 @@ impl Timers {
         }
     }
 
+    /// Moves every deadline before `until` to it.
+    pub(super) fn postpone(&mut self, until: Instant) {
+        while let Some(&(at, timer)) = self.order.first()
+            && at < until
+        {
+            self.arm(timer, until);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.order.clear();
         self.at.clear();

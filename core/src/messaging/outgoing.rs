@@ -3,6 +3,7 @@
 use super::frame::{Begin, Chunk, Head};
 use super::groups::Owner;
 use super::lane::Sent;
+use crate::planted::{PlantedBug, planted};
 use crate::time::Instant;
 use crate::wire::FrameWriter;
 use alloc::collections::BTreeMap;
@@ -98,6 +99,10 @@ pub(super) fn write_chunk(
     writer: &mut FrameWriter<'_>,
 ) -> Result<(), NoRoom> {
     match outgoing.get(&sent.ticket) {
+        Some(Outgoing {
+            head: Head::Request { .. },
+            ..
+        }) if planted(PlantedBug::RequestNeverRetransmitted) => Ok(()),
         Some(message) => message.write(now, epoch, sequence, (sent.offset, sent.len), sent.last, writer),
         // Its message is gone, which drops its chunks too; there is nothing to send.
         None => Ok(()),

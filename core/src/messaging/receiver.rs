@@ -11,6 +11,7 @@ use super::outgoing::NoRoom;
 use super::{ACK_DELAY, ACK_EVERY, Limits, RING};
 use crate::event::{Message, ReplyTo};
 use crate::id::NodeId;
+use crate::planted::{PlantedBug, planted};
 use crate::rng::Rng;
 use crate::stats::{DropReason, Stats};
 use crate::time::{Duration, Instant};
@@ -176,6 +177,11 @@ impl Receiver {
         self.opened_due = true;
     }
 
+    /// What `PlantedBug::RequestRunTwice` does when a session opens.
+    pub(super) fn forget_epoch(&mut self) {
+        self.generation = 0;
+    }
+
     fn knows(&self, epoch: u64) -> bool {
         self.generation > 0 && self.epoch == epoch
     }
@@ -199,6 +205,8 @@ impl Receiver {
         };
         let place = match usize::try_from(ahead) {
             Ok(place) if place < RING => place,
+            // As far as the sums in `ranges` can go.
+            Ok(place) if place < 1 << 15 && planted(PlantedBug::UnboundedReassembly) => place,
             _ => {
                 lane.acknowledge_now();
                 stats.drop(DropReason::BeyondWindow);
@@ -221,17 +229,25 @@ impl Receiver {
             lane.base += 1;
             self.drain(now, limits, stats, id);
         } else if let Some(begin) = chunk.begin
-            && (id, chunk.end, fit) == (LaneId::Unordered, true, Fit::Yes)
+            && (chunk.end, fit) == (true, Fit::Yes)
+            && (id == LaneId::Unordered || planted(PlantedBug::SmallMessagesOvertake))
         {
             // A reply of one chunk has no order to wait for.
             let payload = Bytes::copy_from_slice(chunk.payload);
             self.deliver(now, stats, chunk.sequence, begin.head, payload);
             self.place(id, place, Slot::Taken);
+        } else if (fit, place) == (Fit::Later, 0) && planted(PlantedBug::AcknowledgedButNotQueued) {
+            let lane = &mut self.lanes[id as usize];
+            lane.ring.pop_front();
+            lane.base += 1;
+            self.drain(now, limits, stats, id);
         } else if fit == Fit::Never {
             stats.drop(DropReason::BeyondWindow);
             self.refuse(id, chunk);
             return;
-        } else if self.held_bytes.saturating_add(chunk.payload.len()) > limits.window_bytes {
+        } else if self.held_bytes.saturating_add(chunk.payload.len()) > limits.window_bytes
+            && !planted(PlantedBug::UnboundedReassembly)
+        {
             stats.drop(DropReason::BeyondWindow);
         } else {
             self.held_bytes += chunk.payload.len();
@@ -297,6 +313,7 @@ impl Receiver {
         let queued = self.queue.len() < limits.queue_messages
             && self.queue_bytes.saturating_add(total) <= limits.window_bytes;
         let room = match begin.head {
+            _ if planted(PlantedBug::BackPressureIgnored) => true,
             Head::Response { .. } => true,
             Head::Request { .. } => queued && self.open.len() < limits.open_requests,
             Head::Data => queued,
@@ -425,7 +442,9 @@ impl Receiver {
             return;
         }
         let lane = &mut self.lanes[floor.lane as usize];
-        lane.floor = lane.floor.max(floor.floor);
+        if !planted(PlantedBug::LostFragmentBlocks) {
+            lane.floor = lane.floor.max(floor.floor);
+        }
         lane.acknowledge_now();
         self.drain(now, limits, stats, floor.lane);
     }
@@ -529,6 +548,9 @@ impl Receiver {
     }
 
     fn room(&self, limits: &Limits) -> Room {
+        if planted(PlantedBug::BackPressureIgnored) {
+            return Room::UNLIMITED;
+        }
         let messages = limits.queue_messages.saturating_sub(self.queue.len());
         Room {
             busy: false,

@@ -9,6 +9,7 @@ use super::{Limits, MAX_LOST_NOTES};
 use crate::error::DeliveryError;
 use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::stats::{DropReason, Stats};
 use crate::time::Instant;
 use crate::wire::{FrameWriter, kind};
@@ -127,6 +128,11 @@ impl Sender {
     }
 
     fn enqueue(&mut self, owner: Option<Owner>, head: Head, payload: Bytes, deadline: Instant) {
+        let deadline = if planted(PlantedBug::DeadlineIgnored) {
+            Instant::FAR_FUTURE
+        } else {
+            deadline
+        };
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let lane = self.lane(head.lane());
@@ -298,7 +304,8 @@ impl Sender {
                 }
                 Phase::Waiting | Phase::Answer { .. } => false,
             };
-            if again {
+            let request = matches!(message.owner, Some(Owner::Request(_)));
+            if again || (request && planted(PlantedBug::RequestRunTwice)) {
                 message.phase = Phase::Waiting;
                 let lane = &mut self.lanes[message.head.lane() as usize];
                 lane.waiting.push_front(ticket);
@@ -356,6 +363,9 @@ impl Sender {
         if let (Some(Owner::Request(_)), Phase::Started { first, .. }) = (message.owner, message.phase) {
             message.phase = Phase::Answer { first };
             let payload = core::mem::take(&mut message.payload);
+            if planted(PlantedBug::RequestRunTwice) {
+                message.payload = payload.clone();
+            }
             let lane = self.lane(LaneId::Ordered);
             lane.started_messages -= 1;
             lane.started_bytes -= payload.len();
@@ -379,7 +389,11 @@ impl Sender {
     ) {
         let (epoch, sequence) = request;
         let ticket = if self.current_epoch() == Some(epoch) {
-            self.asked.remove(&sequence)
+            if planted(PlantedBug::ReplyMatchedByOrder) {
+                self.asked.pop_first().map(|(_, ticket)| ticket)
+            } else {
+                self.asked.remove(&sequence)
+            }
         } else {
             None
         };
@@ -646,6 +660,9 @@ impl Sender {
 fn may_start(lane: &Lane, limits: &Limits, id: LaneId, len: usize) -> bool {
     if id == LaneId::Unordered {
         return true; // bounded when it was queued
+    }
+    if planted(PlantedBug::UnboundedReassembly) {
+        return true;
     }
     let messages = limits.window_messages.min(usize::from(lane.room.messages));
     let peer_bytes = usize::try_from(lane.room.bytes).unwrap_or(usize::MAX);

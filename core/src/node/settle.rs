@@ -7,6 +7,7 @@ use crate::event::{Event, LeaveReason, RejectReason};
 use crate::id::NodeId;
 use crate::membership::Action;
 use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
 use crate::session::SessionEvent;
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -146,7 +147,8 @@ impl Node {
                     let (peer, reason) = (member.id, *reason);
                     self.messaging.peer_gone(context!(self, now), peer);
                     // A leaver closes its sessions itself, once it has its acknowledgements.
-                    if reason == LeaveReason::Replaced {
+                    let forget = reason == LeaveReason::Failed && planted(PlantedBug::HealingForgets);
+                    if reason == LeaveReason::Replaced || forget {
                         self.outbox.discard(peer);
                         self.sessions.close(context!(self, now), peer);
                     }
@@ -174,14 +176,15 @@ impl Node {
     }
 
     fn update_quorum(&mut self, now: Instant) {
-        let has_quorum = self.count_quorum();
+        let kept = self.has_quorum && planted(PlantedBug::QuorumNeverLost);
+        let has_quorum = self.count_quorum() || kept;
         if has_quorum != self.has_quorum {
             self.has_quorum = has_quorum;
             let present = self.membership.voters_present();
             self.events
                 .push_back(Event::QuorumChanged { has_quorum, present });
         }
-        if !has_quorum || self.state != State::Running {
+        if !has_quorum || self.state != State::Running || planted(PlantedBug::GateNeverReleased) {
             return;
         }
         while let Some(Waiting {

@@ -8,6 +8,7 @@ use crate::crypto::Noise;
 use crate::event::RejectReason;
 use crate::id::NodeId;
 use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
 use crate::time::{Duration, Instant};
 use crate::wire::kind;
@@ -212,7 +213,12 @@ impl Sessions {
     }
 
     fn fail_dial(&mut self, cx: &mut Context<'_>, addr: SocketAddr) {
-        if let Some(Wanted { expected, silent }) = self.end_dial(cx, addr)
+        let ended = if planted(PlantedBug::FailedDialKeepsItsPlace) {
+            self.dialer.active.get(&addr).map(|dial| dial.wanted)
+        } else {
+            self.end_dial(cx, addr)
+        };
+        if let Some(Wanted { expected, silent }) = ended
             && !silent
         {
             self.events.push_back(SessionEvent::DialFailed { addr, expected });

@@ -3,6 +3,7 @@
 use super::table::{PathProbe, reject_reason};
 use super::{Opened, SessionEvent, Sessions};
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
 use crate::time::Duration;
 use crate::wire::{FRAME_HEADER_LEN, HEADER_LEN, TAG_LEN, kind};
@@ -96,6 +97,12 @@ impl Sessions {
             return;
         };
         if session.addr == from || session.path.is_some() || len < PATH_DATAGRAM {
+            return;
+        }
+        if planted(PlantedBug::PathFollowedWithoutProof) {
+            session.addr = from;
+            let peer = session.peer;
+            self.events.push_back(SessionEvent::Moved { peer, addr: from });
             return;
         }
         session.path = Some(PathProbe {

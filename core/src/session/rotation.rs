@@ -5,6 +5,7 @@ use super::{Sessions, keys};
 use crate::config::KeyRing;
 use crate::id::NodeId;
 use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
 use crate::status::KeyUsage;
 use crate::time::{Duration, Instant};
 use alloc::collections::BTreeMap;
@@ -38,6 +39,9 @@ impl Sessions {
     /// one. `switch` is false where only removed keys count: while two members do not agree yet on which key seals, they
     /// would otherwise re-key to and fro.
     pub(super) fn hold_to_ring(&mut self, now: Instant, peer: NodeId, switch: bool) {
+        if planted(PlantedBug::RotationForgetsSessions) {
+            return;
+        }
         let sealing = self.keys.first().map(|key| key.id);
         let locals = self
             .peers

@@ -9,6 +9,7 @@ use crate::crypto::{Aead, Crypto, SplitKeys};
 use crate::event::RejectReason;
 use crate::id::NodeId;
 use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
 use crate::time::{Duration, Instant, earliest};
 use crate::wire::{Frames, HEADER_LEN, Header, ProtocolFlavor, TAG_LEN, kind};
@@ -178,30 +179,34 @@ impl Session {
         self.last_sent.max(self.last_received)
     }
 
-    /// Checks, then authenticates and decrypts a datagram whose length was looked at. The window is updated by the
-    /// caller.
+    /// Checks, authenticates and decrypts a datagram whose length was looked at, then records its counter. Returns
+    /// whether it is the newest.
     pub(super) fn open(
-        &self,
+        &mut self,
         limits: &Limits,
         now: Instant,
         counter: u64,
         datagram: &mut [u8],
-    ) -> Result<(), DropReason> {
+    ) -> Result<bool, DropReason> {
         if counter >= limits.reject_counter || now >= self.created + limits.reject_after {
             return Err(DropReason::SessionExpired);
         }
         if !self.window.check(counter) {
             return Err(DropReason::Replayed);
         }
+        let early =
+            planted(PlantedBug::WindowUpdatedBeforeAuthentication).then(|| self.window.update(counter));
         let (header, sealed) = datagram
             .split_at_mut_checked(HEADER_LEN)
             .ok_or(DropReason::Malformed)?;
         let (text, tag) = sealed
             .split_last_chunk_mut::<TAG_LEN>()
             .ok_or(DropReason::Malformed)?;
+        let (nonce, header) = bound(counter, header);
         self.opens
-            .open_in_place(counter, header, text, tag)
-            .map_err(|_| DropReason::BadSeal)
+            .open_in_place(nonce, header, text, tag)
+            .map_err(|_| DropReason::BadSeal)?;
+        Ok(early.unwrap_or_else(|| self.window.update(counter)))
     }
 
     /// Seals the frames behind the header's place in `buf` under the next counter. `false` if there is no such place.
@@ -215,7 +220,8 @@ impl Session {
             return false;
         };
         head.copy_from_slice(&header);
-        let tag = self.seals.seal_in_place(self.counter, &header, text);
+        let (nonce, header) = bound(self.counter, &header);
+        let tag = self.seals.seal_in_place(nonce, header, text);
         self.counter += 1;
         buf.extend_from_slice(&tag);
         true
@@ -224,6 +230,7 @@ impl Session {
     fn next_wake(&self, limits: &Limits) -> Instant {
         let mut wake = self.created + limits.reject_after;
         match self.standing {
+            Standing::HalfOpen if planted(PlantedBug::HalfOpenNeverExpires) => return Instant::FAR_FUTURE,
             Standing::HalfOpen => return self.created + limits.half_open,
             Standing::Retired { until, .. } => wake = wake.min(until),
             Standing::Current => {
@@ -232,6 +239,15 @@ impl Session {
         }
         let others = earliest(self.keepalive.map(|(at, _)| at), self.path.map(|path| path.until));
         earliest(others, self.close_at).map_or(wake, |at| wake.min(at))
+    }
+}
+
+/// Returns what of the header a seal covers: the counter as its nonce, and all of it as associated data.
+fn bound(counter: u64, header: &[u8]) -> (u64, &[u8]) {
+    if planted(PlantedBug::HeaderNotAuthenticated) {
+        (0, &[])
+    } else {
+        (counter, header)
     }
 }
 
@@ -387,6 +403,9 @@ impl Sessions {
             session.standing = Standing::Retired { until, rekeyed };
         }
         session.keepalive = None;
+        if rekeyed && planted(PlantedBug::ReplayWindowResetOnRekey) {
+            session.window = Window::default();
+        }
         // Its key was removed, and now it is replaced: only what is under way holds it.
         if rekeyed {
             session.close_at = session.close_at.map(|at| at.min(now + IN_FLIGHT));

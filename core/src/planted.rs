@@ -1,0 +1,238 @@
+//! Classical mistakes, re-introduced at run time to measure whether the simulator catches them.
+//!
+//! Without the feature `planted-bugs`, which no released crate enables, [`planted`] is a constant `false` and the call
+//! sites compile to nothing.
+
+macro_rules! planted_bugs {
+    ($($variant:ident $name:literal $about:literal)+) => {
+        /// A mistake that can be planted with [`plant`]: at most one at a time, in the nodes that this thread drives.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        #[cfg_attr(not(feature = "planted-bugs"), expect(unreachable_pub, reason = "public with the feature"))]
+        pub enum PlantedBug {
+            $(#[doc = $about] $variant,)+
+        }
+
+        #[cfg(feature = "planted-bugs")]
+        impl PlantedBug {
+            /// Every bug, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Returns the bug's name in kebab case, as [`str::parse`] takes it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// Returns the mistake in one line.
+            pub const fn describe(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $about,)+
+                }
+            }
+        }
+    };
+}
+
+planted_bugs! {
+    ReplayWindowResetOnRekey "replay-window-reset-on-rekey"
+    "A session that a re-key replaced forgets which counters it has received."
+    WindowUpdatedBeforeAuthentication "window-updated-before-authentication"
+    "The replay window moves to a counter before the datagram that names it is authenticated."
+    HeaderNotAuthenticated "header-not-authenticated"
+    "Neither the nonce nor the associated data covers the header: a changed counter passes for a new datagram."
+    PeerCountedBeforeSealed "peer-counted-before-sealed"
+    "M1 alone opens a session and makes its sender a member, before anything sealed came from it."
+    ChallengeNotChecked "challenge-not-checked"
+    "M1 is answered without looking at its challenge, so that an old one opens a session again."
+    PathFollowedWithoutProof "path-followed-without-proof"
+    "A peer is written to at the source of its newest datagram, without an echo from there."
+    HalfOpenNeverExpires "half-open-never-expires"
+    "A handshake that was never completed keeps its place for ever."
+    FailedDialKeepsItsPlace "failed-dial-keeps-its-place"
+    "An address that did not answer counts as being dialled for ever, and is not dialled again."
+    RotationForgetsSessions "rotation-forgets-sessions"
+    "A new key ring leaves open sessions under the key that they were made with."
+    QuarantineForgotten "quarantine-forgotten"
+    "A process in quarantine is let in when it is met again."
+
+    LeaveHonouredForAnother "leave-honoured-for-another"
+    "Who declares a member failed says LEAVE for it, and a LEAVE is believed from anybody."
+    OldIncarnationOverwritesNew "old-incarnation-overwrites-new"
+    "A statement about an older incarnation of a member replaces what is known of the newer one."
+    SuspicionNeverRefuted "suspicion-never-refuted"
+    "A process that hears that it is suspected or dead says nothing."
+    DeadMembersGossipedForEver "dead-members-gossiped-for-ever"
+    "News of a departed member is passed on without end."
+    LateTimersAccuse "late-timers-accuse"
+    "After a pause, silence that this node slept through counts against the others."
+    TimersStarvedByInput "timers-starved-by-input"
+    "Each datagram puts off all deadlines of the membership, so that a busy node neither beats nor suspects."
+    PausedNodeBringsGhosts "paused-node-brings-ghosts"
+    "A node that was isolated or paused for long goes on with the members that it knew."
+    HealingForgets "healing-forgets"
+    "A failed member is forgotten: its session is closed, and neither its address nor its seed is dialled again."
+    TombstoneExpiresEarly "tombstone-expires-early"
+    "Departures are remembered for two seconds instead of an hour."
+    ProbeNotRelayed "probe-not-relayed"
+    "A helper answers that the target is silent, without having probed it."
+    RefutedMemberJoinsTwice "refuted-member-joins-twice"
+    "A member that refutes a suspicion is reported as joined once more."
+    ReplacedMemberNotReported "replaced-member-not-reported"
+    "A member that was replaced at its address vanishes without an event."
+
+    LookupNeverRetried "lookup-never-retried"
+    "A name whose first resolution failed is never resolved again."
+    AnswerTakenForMembers "answer-taken-for-members"
+    "Members that a resolution does not name are evicted."
+
+    GateNeverReleased "gate-never-released"
+    "Broadcasts that wait for a quorum are not sent when it comes."
+    QuorumNeverLost "quorum-never-lost"
+    "A quorum that was reached once counts for ever."
+
+    RequestRunTwice "request-run-twice"
+    "A new session makes the receiver forget its epoch, and the sender sends unanswered requests again."
+    LostFragmentBlocks "lost-fragment-blocks"
+    "The receiver waits for ever for pieces of a message that its sender gave up."
+    RequestNeverRetransmitted "request-never-retransmitted"
+    "A lost piece of a request is not sent again."
+    UnboundedReassembly "unbounded-reassembly"
+    "Neither side limits what is held behind a missing piece."
+    BackPressureIgnored "back-pressure-ignored"
+    "Messages are taken, and more are asked for, while the application's queue is full."
+    AcknowledgedButNotQueued "acknowledged-but-not-queued"
+    "A message that finds the application's queue full is acknowledged and dropped."
+    SmallMessagesOvertake "small-messages-overtake"
+    "A message of one piece is delivered at once, ahead of earlier ones that are still missing."
+    ReplyMatchedByOrder "reply-matched-by-order"
+    "A reply is taken for the answer to the oldest open request."
+    DeadlineIgnored "deadline-ignored"
+    "Messages and requests are never given up while their target is a member."
+    FullQueueDropsSilently "full-queue-drops-silently"
+    "A command that finds the send queue full is accepted and forgotten."
+    DepartureLeavesCommandsOpen "departure-leaves-commands-open"
+    "Commands to a member that goes have no outcome."
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) const fn planted(_: PlantedBug) -> bool {
+    false
+}
+
+#[cfg(feature = "planted-bugs")]
+pub(crate) use switch::planted;
+#[cfg(feature = "planted-bugs")]
+pub use switch::{ParsePlantedBugError, Planted, plant};
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use super::PlantedBug;
+    use core::cell::Cell;
+    use core::fmt;
+    use core::marker::PhantomData;
+    use core::str::FromStr;
+
+    std::thread_local! {
+        static PLANTED: Cell<Option<PlantedBug>> = const { Cell::new(None) };
+    }
+
+    /// Returns whether this bug is planted on this thread.
+    #[inline]
+    pub(crate) fn planted(bug: PlantedBug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    /// Plants a bug on this thread, or none, until the guard is dropped; then what was planted before is again.
+    pub fn plant(bug: Option<PlantedBug>) -> Planted {
+        Planted {
+            before: PLANTED.replace(bug),
+            this_thread: PhantomData,
+        }
+    }
+
+    /// Keeps a bug planted; see [`plant`].
+    #[derive(Debug)]
+    #[must_use = "the bug is planted only while this lives"]
+    pub struct Planted {
+        before: Option<PlantedBug>,
+        /// Dropped on another thread it would restore the wrong one.
+        this_thread: PhantomData<*const ()>,
+    }
+
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            PLANTED.set(self.before);
+        }
+    }
+
+    /// No planted bug has this name. Lists those that there are.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ParsePlantedBugError;
+
+    impl fmt::Display for ParsePlantedBugError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("unknown planted bug; the names are:")?;
+            PlantedBug::ALL.iter().try_for_each(|bug| write!(f, " {bug}"))
+        }
+    }
+
+    impl core::error::Error for ParsePlantedBugError {}
+
+    impl fmt::Display for PlantedBug {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.pad(self.name())
+        }
+    }
+
+    impl FromStr for PlantedBug {
+        type Err = ParsePlantedBugError;
+
+        fn from_str(name: &str) -> Result<Self, Self::Err> {
+            let found = Self::ALL.iter().copied().find(|bug| bug.name() == name);
+            found.ok_or(ParsePlantedBugError)
+        }
+    }
+}
+
+#[cfg(all(test, feature = "planted-bugs"))]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+    use alloc::string::ToString as _;
+
+    #[test]
+    fn nothing_is_planted_until_it_is_asked_for() {
+        let any = || PlantedBug::ALL.iter().any(|&bug| planted(bug));
+        assert!(!any());
+        {
+            let _outer = plant(Some(PlantedBug::LateTimersAccuse));
+            assert!(planted(PlantedBug::LateTimersAccuse) && !planted(PlantedBug::DeadlineIgnored));
+            {
+                let _inner = plant(None);
+                assert!(!any());
+            }
+            assert!(planted(PlantedBug::LateTimersAccuse));
+            let elsewhere = std::thread::spawn(|| planted(PlantedBug::LateTimersAccuse));
+            assert!(!elsewhere.join().unwrap());
+        }
+        assert!(!any());
+    }
+
+    #[test]
+    fn names_are_distinct_and_read_back() {
+        let names: BTreeSet<_> = PlantedBug::ALL.iter().map(|bug| bug.name()).collect();
+        assert_eq!(names.len(), PlantedBug::ALL.len());
+        for &bug in PlantedBug::ALL {
+            assert_eq!(bug.to_string().parse(), Ok(bug));
+            assert!(bug.name().bytes().all(|b| b == b'-' || b.is_ascii_lowercase()));
+            assert!(bug.describe().ends_with('.') && !bug.describe().contains('\n'));
+        }
+        let error = "no-such-bug".parse::<PlantedBug>().unwrap_err().to_string();
+        assert!(
+            error.contains("replay-window-reset-on-rekey")
+                && error.contains("departure-leaves-commands-open")
+        );
+    }
+}
