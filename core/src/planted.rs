@@ -196,6 +196,14 @@ mod switch {
     }
 }
 
+/// Runs a scenario as it is and with a bug planted, and returns what it observed each time.
+#[cfg(all(test, feature = "planted-bugs"))]
+pub(crate) fn without_and_with<T>(bug: PlantedBug, scenario: impl Fn() -> T) -> (T, T) {
+    let without = scenario();
+    let _planted = plant(Some(bug));
+    (without, scenario())
+}
+
 #[cfg(all(test, feature = "planted-bugs"))]
 mod tests {
     use super::*;

@@ -155,3 +155,20 @@ fn ones_own_address_is_left_alone() {
     assert_eq!(rig.dials(), []);
     assert!(rig.discovery.became_ready(at(60_000), false));
 }
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_lookup_never_retried() {
+    use crate::planted::{PlantedBug, without_and_with};
+    let asked_again = || {
+        let mut rig = Rig::new(Config::new("db.local"));
+        let request = rig.discovery.poll_resolve().unwrap();
+        rig.with(at(100), |d, cx| d.resolved(cx, request.id, &[]));
+        rig.with(at(60_000), |d, cx| d.handle_timeout(cx, true, |_| false));
+        rig.discovery.poll_resolve().is_some()
+    };
+    assert_eq!(
+        without_and_with(PlantedBug::LookupNeverRetried, asked_again),
+        (true, false)
+    );
+}

@@ -7,6 +7,8 @@ use harness::{Net, ms, secs};
 use quickcheck::{Arbitrary, Gen, quickcheck};
 
 mod harness;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod vectors;
 
 impl Arbitrary for Record {

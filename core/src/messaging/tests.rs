@@ -2,6 +2,8 @@
 
 mod codec;
 mod hostile;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod pressure;
 mod scenarios;
 

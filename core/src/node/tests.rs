@@ -1,3 +1,6 @@
+#[cfg(feature = "planted-bugs")]
+mod planted;
+
 use super::*;
 use crate::config::Key;
 use crate::error::DeliveryError;

@@ -1,6 +1,8 @@
 mod attack;
 mod lifetime;
 mod opening;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod policy;
 mod vectors;
 

@@ -41,6 +41,7 @@ fn every_flipped_bit_of_every_datagram_is_refused_and_harmless() {
         let (mut net, held) = just_before(kind);
         let to = receiver(&mut net, &held);
         let (now, before) = (net.now, net.log.len());
+        let opened = net.sides[to].stats.datagrams_opened;
         for bit in 0..held.bytes.len() * 8 {
             let mut bytes = held.bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -49,6 +50,7 @@ fn every_flipped_bit_of_every_datagram_is_refused_and_harmless() {
             let after: u64 = net.sides[to].stats.drops().map(|(_, n)| n).sum();
             assert_eq!(after, drops + 1, "kind {kind}, bit {bit}");
         }
+        assert_eq!(net.sides[to].stats.datagrams_opened, opened, "kind {kind}");
         assert!(
             net.sides[to].sessions.transmits.is_empty(),
             "kind {kind} was answered"
