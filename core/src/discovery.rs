@@ -13,6 +13,8 @@ use crate::outbox::Context;
 use crate::planted::{PlantedBug, planted};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use crate::wire::{canonical, is_shareable};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -329,6 +331,13 @@ impl Discovery {
 
     pub(crate) fn poll_dial(&mut self) -> Option<SocketAddr> {
         self.dials.pop_front()
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn usage(&self, config: &Config, usage: &mut Usage) {
+        let answer = self.sources.iter().map(|source| source.addrs.len()).max();
+        usage.row("seed addresses", self.contacts.len(), config.max_candidates);
+        usage.row("worst addresses of a seed", answer.unwrap_or(0), MAX_ANSWER);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -80,6 +80,8 @@ mod session;
 mod stats;
 mod status;
 mod time;
+#[cfg(feature = "simulation")]
+mod usage;
 mod wire;
 
 pub use config::*;
@@ -95,4 +97,6 @@ pub use planted::{ParsePlantedBugError, Planted, PlantedBug, plant};
 pub use stats::{DropReason, Stats};
 pub use status::*;
 pub use time::{Duration, Instant, WallTime};
+#[cfg(feature = "simulation")]
+pub use usage::{Usage, UsageRow};
 pub use wire::{MAX_DATAGRAM, PROTOCOL_VERSIONS};

@@ -29,6 +29,8 @@ use crate::rng::{Rng, Stream};
 use crate::stats::DropReason;
 use crate::status::{Member, MemberState};
 use crate::time::{Duration, Instant};
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use crate::wire::{PROTOCOL_VERSIONS, canonical, kind};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -285,6 +287,19 @@ impl Membership {
     /// Where others reach this node, as far as it knows.
     pub(crate) const fn own_addr(&self) -> Option<SocketAddr> {
         self.addr
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn usage(&self, config: &Config, usage: &mut Usage) {
+        let (members, tombstones) = (config.max_members, config.max_tombstones);
+        usage.row("members", self.table.len(), members);
+        usage.row("tombstones", self.table.tombstones().count(), tombstones);
+        usage.row("news", self.news.len(), gossip::most_news(config));
+        usage.row("wanted details", self.details.len(), members);
+        usage.row("actions", self.actions.len(), MAX_ACTIONS);
+        self.lost.usage(usage);
+        self.exchanges.usage(usage);
+        self.detector.relays.usage(usage);
     }
 
     pub(crate) const fn own_incarnation(&self) -> u32 {

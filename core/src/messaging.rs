@@ -18,6 +18,8 @@ mod rtt;
 mod sender;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "simulation")]
+mod usage;
 
 use crate::config::Config;
 use crate::error::{DeliveryError, ReplyError, SendError};

@@ -5,6 +5,8 @@ use crate::event::Event;
 use crate::id::NodeId;
 use crate::stats::{DropReason, Stats};
 use crate::time::Instant;
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use crate::wire::{FRAME_HEADER_LEN, FrameWriter, MAX_FRAME_BODY, put_frame};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -110,6 +112,24 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn peers(&self) -> usize {
         self.queues.len()
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn usage(&self, config: &Config, usage: &mut Usage) {
+        let bytes = self
+            .queues
+            .values()
+            .map(|queue| queue.encoded.len() - queue.taken);
+        usage.row(
+            "worst outbox bytes",
+            bytes.max().unwrap_or(0),
+            config.outbox_bytes,
+        );
+        usage.row(
+            "outboxes",
+            self.queues.len(),
+            config.max_members + config.max_sessions,
+        );
     }
 
     /// Gives up all frames of a peer and returns how many bytes they had.

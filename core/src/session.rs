@@ -16,6 +16,8 @@ mod rotation;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "simulation")]
+mod usage;
 mod window;
 
 use crate::config::{Config, KeyId, Role};

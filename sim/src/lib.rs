@@ -19,9 +19,9 @@ mod trace;
 mod world;
 
 pub use network::Link;
+pub use quorate_core::{Duration, Instant};
 #[cfg(feature = "planted-bugs")]
 pub use quorate_core::{ParsePlantedBugError, Planted, PlantedBug, plant};
-pub use quorate_core::{Duration, Instant};
 pub use world::{Captured, Crypto, NodeIndex, World};
 
 use quorate_core::{Config, Key};

@@ -46,6 +46,11 @@ impl Wanted {
         self.due.clear();
     }
 
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     fn next(&self) -> Option<Instant> {
         self.due.first().map(|&(at, _)| at)
     }

@@ -10,6 +10,8 @@ use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
 use crate::status::MemberState;
 use crate::time::Duration;
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use crate::wire::{Reader, kind, put_addr};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -70,6 +72,15 @@ pub(super) struct Exchanges {
     queued: VecDeque<NodeId>,
     pushes: BTreeMap<NodeId, Push>,
     number: u32,
+}
+
+impl Exchanges {
+    #[cfg(feature = "simulation")]
+    pub(super) fn usage(&self, usage: &mut Usage) {
+        usage.row("exchanges from peers", self.pulls.len(), MAX_EXCHANGES);
+        usage.row("exchanges to peers", self.pushes.len(), MAX_EXCHANGES);
+        usage.row("exchanges waiting", self.queued.len(), MAX_QUEUED);
+    }
 }
 
 impl Membership {

@@ -7,6 +7,7 @@ use super::record::{RECORDS_PER_FRAME, Record, encode_records};
 use super::suspicion::ceil_log2;
 use super::timers::Timer;
 use super::{Membership, Source};
+use crate::config::Config;
 use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
 use crate::planted::{PlantedBug, planted};
@@ -46,6 +47,17 @@ impl News {
         self.order.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Drops what was sent most.
+    fn remove_last(&mut self) {
+        if let Some((.., id)) = self.order.pop_last() {
+            self.pieces.remove(&id);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
         self.order.clear();
@@ -72,9 +84,19 @@ impl News {
     }
 }
 
+/// About how many processes there may be news: all that are known, this one included. News of tombstones that made room
+/// for others is met and dropped only by and by, and must not pile up meanwhile.
+pub(super) const fn most_news(config: &Config) -> usize {
+    config.max_members + config.max_tombstones + 1
+}
+
 impl Membership {
     /// Makes a process the subject of gossip.
     pub(super) fn spread(&mut self, cx: &Context<'_>, id: NodeId) {
+        // With this one; the newest is what the others lack.
+        if self.news.len() >= most_news(cx.config) {
+            self.news.remove_last();
+        }
         self.news.add(id);
         self.arm_gossip(cx);
     }

@@ -7,6 +7,8 @@ use crate::id::NodeId;
 use crate::outbox::Context;
 use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -34,6 +36,11 @@ struct Address {
 pub(super) struct Lost(BTreeMap<NodeId, Address>);
 
 impl Lost {
+    #[cfg(feature = "simulation")]
+    pub(super) fn usage(&self, usage: &mut Usage) {
+        usage.row("lost members", self.0.len(), MAX_LOST);
+    }
+
     /// This member is back, or gone for good.
     pub(super) fn found(&mut self, id: NodeId) {
         self.0.remove(&id);

@@ -9,6 +9,8 @@ use crate::id::NodeId;
 use crate::outbox::{BadFrame, Context};
 use crate::planted::{PlantedBug, planted};
 use crate::time::Instant;
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use crate::wire::{Reader, kind};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -34,6 +36,14 @@ struct Relay {
 pub(super) struct Relays {
     by_target: BTreeMap<NodeId, Vec<Relay>>,
     count: usize,
+}
+
+impl Relays {
+    #[cfg(feature = "simulation")]
+    pub(super) fn usage(&self, usage: &mut Usage) {
+        let relays = self.by_target.values().map(Vec::len).sum();
+        usage.row("relayed probes", relays, MAX_RELAYS);
+    }
 }
 
 impl Membership {

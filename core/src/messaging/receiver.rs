@@ -8,6 +8,8 @@ use super::frame::{
     Ack, Begin, Chunk, Floor, Head, LaneId, Open, Opened, Ranges, Refused, ReplyStatus, Room, Stale,
 };
 use super::outgoing::NoRoom;
+#[cfg(feature = "simulation")]
+use super::usage::Held;
 use super::{ACK_DELAY, ACK_EVERY, Limits, RING};
 use crate::event::{Message, ReplyTo};
 use crate::id::NodeId;
@@ -656,6 +658,25 @@ impl Receiver {
         lane.ack = None;
         lane.unacknowledged = 0;
         Ok(())
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn count(&self, held: &mut Held) {
+        held.inbox_messages = self.queue.len();
+        held.inbox_bytes = self.queue.iter().map(|queued| queued.payload.len()).sum();
+        held.received_requests = self.open.len();
+        for lane in &self.lanes {
+            held.reassembly_pieces += lane.ring.len();
+            held.reassembly_bytes += lane
+                .assembly
+                .as_ref()
+                .map_or(0, |assembly| assembly.bytes.capacity());
+            for slot in &lane.ring {
+                if let Slot::Held { payload, .. } = slot {
+                    held.reassembly_bytes += payload.len();
+                }
+            }
+        }
     }
 
     #[cfg(test)]

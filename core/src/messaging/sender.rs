@@ -5,6 +5,8 @@ use super::groups::{Groups, Outcome, Owner};
 use super::lane::Lane;
 use super::outgoing::{NoRoom, Outgoing, Phase, write_chunk};
 use super::rtt::Rtt;
+#[cfg(feature = "simulation")]
+use super::usage::Held;
 use super::{Limits, MAX_LOST_NOTES};
 use crate::error::DeliveryError;
 use crate::id::NodeId;
@@ -647,6 +649,25 @@ impl Sender {
         lane.sending = (!last).then_some(ticket);
         lane.first_sent(now, ticket, offset, sent_len, last);
         Ok(true)
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn count(&self, held: &mut Held) {
+        held.open_requests = self.asked.len();
+        for message in self.outgoing.values() {
+            match (message.head.lane(), message.phase) {
+                (LaneId::Unordered, _) => {
+                    held.replies += 1;
+                    held.reply_bytes += message.payload.len();
+                }
+                (LaneId::Ordered, Phase::Waiting) => {
+                    held.waiting += 1;
+                    held.waiting_bytes += message.payload.len();
+                }
+                (LaneId::Ordered, Phase::Started { .. }) => held.under_way += 1,
+                (LaneId::Ordered, Phase::Answer { .. }) => {}
+            }
+        }
     }
 
     #[cfg(test)]

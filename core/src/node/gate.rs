@@ -6,6 +6,8 @@ use crate::event::{Event, RequestId, SendId};
 use crate::id::NodeId;
 use crate::outbox::Context;
 use crate::time::Instant;
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use alloc::collections::VecDeque;
 use bytes::Bytes;
 
@@ -71,6 +73,13 @@ impl Gate {
         let waiting = self.waiting.pop_front()?;
         self.bytes -= waiting.payload.len();
         Some(waiting)
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn usage(&self, config: &Config, usage: &mut Usage) {
+        let bytes = self.waiting.iter().map(|waiting| waiting.payload.len()).sum();
+        usage.row("waiting broadcasts", self.waiting.len(), config.send_queue_size);
+        usage.row("waiting broadcast bytes", bytes, config.window_bytes * 8);
     }
 
     pub(super) fn cancel(&mut self, command: Command) -> bool {

@@ -1,5 +1,7 @@
 #[cfg(feature = "planted-bugs")]
 mod planted;
+#[cfg(feature = "simulation")]
+mod usage;
 
 use super::*;
 use crate::config::Key;

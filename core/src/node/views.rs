@@ -6,6 +6,8 @@ use crate::id::NodeId;
 use crate::stats::Stats;
 use crate::status::{Member, MemberState, Status};
 use crate::time::Instant;
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
 use core::fmt;
 use core::net::SocketAddr;
 
@@ -52,6 +54,22 @@ impl Node {
     /// Returns the counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Returns what the node holds beside what it may hold. Walks over all peers and what is queued for them: for every
+    /// few hundred inputs, not for each.
+    ///
+    /// Events are not among it: they wait without bound until they are polled.
+    #[cfg(feature = "simulation")]
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        self.sessions.usage(&self.config, &mut usage);
+        self.discovery.usage(&self.config, &mut usage);
+        self.membership.usage(&self.config, &mut usage);
+        self.messaging.usage(&mut usage);
+        self.gate.usage(&self.config, &mut usage);
+        self.outbox.usage(&self.config, &mut usage);
+        usage
     }
 
     /// Returns the state of the node.

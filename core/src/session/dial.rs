@@ -76,6 +76,16 @@ impl Dialer {
         }
     }
 
+    #[cfg(feature = "simulation")]
+    pub(super) fn dialling(&self) -> usize {
+        self.active.len()
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Returns the random number of the dial to this address.
     pub(super) fn random_of(&self, addr: &SocketAddr) -> Option<[u8; 16]> {
         self.active.get(addr).map(|dial| dial.opening.random)

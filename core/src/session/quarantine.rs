@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 /// The most quarantined processes that are kept.
-const MAX_QUARANTINED: usize = 64;
+pub(super) const MAX_QUARANTINED: usize = 64;
 /// How long one is kept after it was last met.
 const KEPT: Duration = Duration::from_secs(30);
 /// How often it is dialled again meanwhile.

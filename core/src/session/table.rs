@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 /// Sessions of one peer that are kept: the current one and what it replaced.
-const PER_PEER: usize = 4;
+pub(super) const PER_PEER: usize = 4;
 /// Two handshakes this close to each other are taken for simultaneous dials.
 const SIMULTANEOUS: Duration = Duration::from_secs(10);
 /// How long datagrams under way may take to arrive on a session whose key was removed.
