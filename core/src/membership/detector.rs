@@ -161,6 +161,8 @@ impl Membership {
     /// one timer is cheaper than 32.
     pub(super) fn heartbeat(&mut self, cx: &mut Context<'_>) {
         let missing_after = cx.config.heartbeat_interval * 2 + cx.config.probe_timeout;
+        // At the latest: jitter only brings it forward.
+        let next_pass = cx.now + cx.config.heartbeat_interval;
         let mut missing = 0;
         for i in 0..self.detector.partners.len() {
             let id = self.detector.partners[i];
@@ -173,6 +175,12 @@ impl Membership {
             if entry.member.state == MemberState::Suspect {
                 let record = entry.record();
                 Self::tell(cx, id, &record);
+            }
+            // The deadline of a partner that answers moves on with every echo: it is armed only when it may come before
+            // the next pass looks at it again.
+            let deadline = entry.contact.silent_since() + cx.config.suspect_timeout;
+            if deadline <= next_pass {
+                self.timers.arm_if_idle(Timer::Partner(id), deadline);
             }
             let heard = entry
                 .contact
@@ -206,7 +214,7 @@ impl Membership {
             .arm(Timer::Heartbeat, cx.now + (cx.config.heartbeat_interval - jitter));
     }
 
-    /// A direct partner's deadline has come, or would have if nothing had been heard since it was set.
+    /// A direct partner's deadline has come, or would have if nothing had been heard since it was armed.
     pub(super) fn partner_due(&mut self, cx: &mut Context<'_>, id: NodeId) {
         let Some(entry) = self.table.get_mut(id) else {
             return;
@@ -218,9 +226,12 @@ impl Membership {
             return;
         }
         if silence < cx.config.suspect_timeout {
+            // It answered meanwhile. If its new deadline does not come before the next heartbeats, those arm it.
             entry.contact.accused = false;
-            self.timers
-                .arm(Timer::Partner(id), since + cx.config.suspect_timeout);
+            let deadline = since + cx.config.suspect_timeout;
+            if self.timers.at(Timer::Heartbeat).is_none_or(|pass| deadline <= pass) {
+                self.timers.arm(Timer::Partner(id), deadline);
+            }
             return;
         }
         self.timers

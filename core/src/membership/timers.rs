@@ -69,6 +69,11 @@ impl Timers {
         self.at.contains_key(&timer)
     }
 
+    /// Returns when a deadline is armed for.
+    pub(super) fn at(&self, timer: Timer) -> Option<Instant> {
+        self.at.get(&timer).copied()
+    }
+
     pub(super) fn disarm(&mut self, timer: Timer) {
         if let Some(old) = self.at.remove(&timer) {
             self.order.remove(&(old, timer));
