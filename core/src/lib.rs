@@ -70,6 +70,7 @@ mod discovery;
 mod error;
 mod event;
 mod id;
+mod id_map;
 mod membership;
 mod messaging;
 mod node;

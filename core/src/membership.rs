@@ -23,6 +23,7 @@ mod timers;
 use crate::config::{Config, Role};
 use crate::event::{Event, LeaveReason};
 use crate::id::NodeId;
+use crate::id_map::IdMap;
 use crate::outbox::{BadFrame, Context};
 use crate::planted::{PlantedBug, planted};
 use crate::rng::{Rng, Stream};
@@ -32,7 +33,7 @@ use crate::time::{Duration, Instant};
 #[cfg(feature = "simulation")]
 use crate::usage::Usage;
 use crate::wire::{PROTOCOL_VERSIONS, canonical, kind};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use record::{Record, State};
@@ -103,7 +104,7 @@ pub(crate) struct Membership {
     addr: Option<SocketAddr>,
     rng: Rng,
     table: Table,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: IdMap<NodeId, Peer>,
     /// The keys of `peers`, in an order that samples are drawn from.
     open: Vec<NodeId>,
     awaited: usize,
@@ -134,7 +135,7 @@ impl Membership {
             addr: config.advertise.map(canonical),
             rng: Rng::new(seed, Stream::Membership),
             table,
-            peers: BTreeMap::new(),
+            peers: IdMap::default(),
             open: Vec::new(),
             awaited: 0,
             join_number: 0,

@@ -35,6 +35,10 @@ impl Context<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadFrame;
 
+/// Emptied buffers that are kept for the next frames, and how large they may be.
+const MAX_SPARE: usize = 64;
+const MAX_SPARE_BYTES: usize = 4096;
+
 /// The frames of one peer, encoded one behind the other; those before `taken` are gone already.
 #[derive(Debug, Default)]
 struct Queue {
@@ -43,21 +47,29 @@ struct Queue {
     listed: bool,
 }
 
-/// The frames of all peers.
+/// The frames of all peers. Only who has some has a queue: most are emptied right after they were filled, and the few
+/// buffers that go round stay in the cache.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queues: BTreeMap<NodeId, Queue>,
     ready: VecDeque<NodeId>,
+    spare: Vec<Vec<u8>>,
 }
 
 impl Outbox {
     fn push(&mut self, to: NodeId, limit: usize, kind: u8, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let queue = self.queues.entry(to).or_default();
+        let queue = self.queues.entry(to).or_insert_with(|| Queue {
+            encoded: self.spare.pop().unwrap_or_default(),
+            ..Queue::default()
+        });
         let start = queue.encoded.len();
         put_frame(&mut queue.encoded, kind, write);
         let too_long = queue.encoded.len() - start > FRAME_HEADER_LEN + MAX_FRAME_BODY;
         if too_long || queue.encoded.len() - queue.taken > limit {
             queue.encoded.truncate(start);
+            if start == 0 {
+                self.discard(to);
+            }
             return false;
         }
         if !queue.listed {
@@ -89,8 +101,7 @@ impl Outbox {
             queue.taken += len;
         }
         if queue.taken == queue.encoded.len() {
-            queue.encoded.clear();
-            queue.taken = 0;
+            self.discard(peer);
         } else if !queue.listed {
             queue.listed = true;
             self.ready.push_back(peer);
@@ -140,6 +151,12 @@ impl Outbox {
         if queue.listed {
             self.ready.retain(|&listed| listed != peer);
         }
-        queue.encoded.len() - queue.taken
+        let left = queue.encoded.len() - queue.taken;
+        let mut buf = queue.encoded;
+        if self.spare.len() < MAX_SPARE && buf.capacity() <= MAX_SPARE_BYTES {
+            buf.clear();
+            self.spare.push(buf);
+        }
+        left
     }
 }

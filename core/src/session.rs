@@ -24,6 +24,7 @@ use crate::config::{Config, KeyId, Role};
 use crate::crypto::{Crypto, hash128};
 use crate::event::RejectReason;
 use crate::id::NodeId;
+use crate::id_map::IdMap;
 use crate::outbox::Context;
 use crate::rng::{KeyRng, Rng, Stream};
 use crate::stats::{DropReason, Stats};
@@ -33,7 +34,6 @@ use crate::wire::{
     Frames, HEADER_LEN, Header, Kind, MAX_DATAGRAM, PROTOCOL_VERSIONS, ProtocolFlavor, TAG_LEN, canonical,
     kind, put_frame,
 };
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
@@ -96,6 +96,10 @@ pub(crate) enum SessionEvent {
     /// Somebody at this address writes to a session that does not exist. At most once a second for each address.
     UnknownSession { from: SocketAddr },
 }
+
+/// The session on which a peer is written to at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Current(u32);
 
 /// An authenticated datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,9 +194,9 @@ pub(crate) struct Sessions {
     challenger: Challenger,
     challenges: Bucket,
     /// By local index: half-open, current and retired sessions.
-    table: BTreeMap<u32, Box<Session>>,
+    table: IdMap<u32, Session>,
     /// Who can be written to, and quarantined peers.
-    peers: BTreeMap<NodeId, Peer>,
+    peers: IdMap<NodeId, Peer>,
     /// Half-open sessions by the ephemeral key of their M1.
     half_open: BTreeMap<[u8; 32], u32>,
     /// Local indexes that were sent out in a HELLO (with the address dialled) or REKEY_M1, but are no session yet.
@@ -237,8 +241,8 @@ impl Sessions {
             rng: Rng::new(seed, Stream::Session),
             challenger,
             challenges: Bucket::new(config.challenges_per_second),
-            table: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            table: IdMap::default(),
+            peers: IdMap::default(),
             half_open: BTreeMap::new(),
             reserved: BTreeMap::new(),
             dialer: Dialer::new(config.dials_per_second),
@@ -404,21 +408,23 @@ impl Sessions {
         Some(to)
     }
 
-    /// Begins a datagram to a peer: clears `buf` and makes room for the header. Returns whether the peer can be
-    /// written to.
-    pub(crate) fn begin(&self, peer: NodeId, buf: &mut Vec<u8>) -> bool {
+    /// Begins a datagram to a peer: clears `buf` and makes room for the header. Returns the session to `finish` it on;
+    /// `None` if the peer cannot be written to.
+    pub(crate) fn begin(&self, peer: NodeId, buf: &mut Vec<u8>) -> Option<Current> {
         buf.clear();
-        let open = self.peers.get(&peer).is_some_and(|p| !p.quarantined);
-        if open {
-            buf.resize(HEADER_LEN, 0);
-        }
-        open
+        let current = self.peers.get(&peer).filter(|p| !p.quarantined)?.current;
+        buf.resize(HEADER_LEN, 0);
+        Some(Current(current))
     }
 
     /// Completes a datagram: writes its header, seals it in place, appends the tag, and returns where it goes. `None`
-    /// if the peer's session is gone or past its limits.
-    pub(crate) fn finish(&mut self, now: Instant, peer: NodeId, buf: &mut Vec<u8>) -> Option<SocketAddr> {
-        let current = self.peers.get(&peer).filter(|p| !p.quarantined)?.current;
+    /// if the session is past its limits.
+    pub(crate) fn finish(
+        &mut self,
+        now: Instant,
+        Current(current): Current,
+        buf: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
         let session = self.table.get_mut(&current)?;
         if session.expired(&self.limits, now) || !session.seal(self.flavor, buf) {
             return None;
@@ -525,18 +531,16 @@ impl Sessions {
         body: impl FnOnce(&mut Vec<u8>),
     ) {
         let flavor = self.flavor;
-        let Some(mut session) = self.table.remove(&local) else {
+        let mut buf = self.buffer();
+        let limit = self.limits.reject_counter;
+        let Some(session) = self.table.get_mut(&local).filter(|s| s.counter < limit) else {
             return;
         };
+        buf.resize(HEADER_LEN, 0);
+        put_frame(&mut buf, kind, body);
+        session.seal(flavor, &mut buf);
         let to = to.unwrap_or(session.addr);
-        if session.counter < self.limits.reject_counter {
-            self.transmit(stats, to, |buf| {
-                buf.resize(HEADER_LEN, 0);
-                put_frame(buf, kind, body);
-                session.seal(flavor, buf);
-            });
-        }
-        self.table.insert(local, session);
+        self.queue(stats, to, buf);
     }
 
     /// Ends all sessions with a peer, and tells it so.

@@ -32,11 +32,11 @@ pub(super) struct Inquiry {
     pub(super) silent: [Option<NodeId>; HELPERS],
 }
 
-/// The exchange of probes and echoes with one member.
+/// The exchange of probes and echoes with one member. What every heartbeat touches comes first and stays together: with
+/// many members it is never in the cache.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Contact {
-    /// The newest probe numbers sent and when, in a ring; number 0 is an empty place.
-    sent: [(u32, Instant); PROBES_KEPT],
     next: usize,
     /// The newest of our numbers that came back.
     echoed: Option<u32>,
@@ -57,6 +57,8 @@ pub(super) struct Contact {
     /// Whether a direct partner was given more time once because the timers ran late.
     pub(super) excused: bool,
     pub(super) probe: Option<Probe>,
+    /// The newest probe numbers sent and when, in a ring; number 0 is an empty place.
+    sent: [(u32, Instant); PROBES_KEPT],
     pub(super) inquiry: Option<Inquiry>,
 }
 

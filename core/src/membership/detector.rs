@@ -229,7 +229,11 @@ impl Membership {
             // It answered meanwhile. If its new deadline does not come before the next heartbeats, those arm it.
             entry.contact.accused = false;
             let deadline = since + cx.config.suspect_timeout;
-            if self.timers.at(Timer::Heartbeat).is_none_or(|pass| deadline <= pass) {
+            if self
+                .timers
+                .at(Timer::Heartbeat)
+                .is_none_or(|pass| deadline <= pass)
+            {
                 self.timers.arm(Timer::Partner(id), deadline);
             }
             return;

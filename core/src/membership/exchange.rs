@@ -420,7 +420,8 @@ impl Membership {
         if pull.redirected || !super::record::is_reachable(instead) || Some(instead) == self.addr {
             return;
         }
-        if let Some((&id, _)) = self.peers.iter().find(|(_, peer)| peer.addr == instead) {
+        let open = self.peers.iter().find(|(_, peer)| peer.addr == instead);
+        if let Some(id) = open.map(|(&id, _)| id) {
             self.redirect(cx, from, id);
         } else {
             pull.instead = Some(instead);

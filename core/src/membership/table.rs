@@ -5,6 +5,7 @@ use super::record::{Rank, Record, State, TOMBSTONE_SECS};
 use super::suspicion::Suspicion;
 use crate::config::Role;
 use crate::id::NodeId;
+use crate::id_map::IdMap;
 use crate::planted::{PlantedBug, planted};
 use crate::status::{Member, MemberState};
 use crate::time::{Duration, Instant};
@@ -90,7 +91,7 @@ struct Tombstone {
 /// All processes that this node knows of, itself excluded (but counted among the voters).
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    live: BTreeMap<NodeId, Entry>,
+    live: IdMap<NodeId, Entry>,
     by_addr: BTreeMap<SocketAddr, NodeId>,
     /// The live voters, this node included if it is one.
     voters: BTreeSet<NodeId>,

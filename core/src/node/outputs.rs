@@ -30,15 +30,15 @@ impl Node {
             return None;
         }
         while let Some(peer) = self.outbox.next_peer().or_else(|| self.messaging.next_peer()) {
-            if !self.sessions.begin(peer, buf) {
+            let Some(session) = self.sessions.begin(peer, buf) else {
                 self.dial_for(now, peer);
                 continue;
-            }
+            };
             let mut writer = FrameWriter::new(buf, MAX_DATAGRAM - TAG_LEN);
             self.outbox.fill(peer, &mut writer);
             self.messaging.fill(now, &mut self.stats, peer, &mut writer);
             if buf.len() > HEADER_LEN
-                && let Some(to) = self.sessions.finish(now, peer, buf)
+                && let Some(to) = self.sessions.finish(now, session, buf)
             {
                 return Some(to);
             }

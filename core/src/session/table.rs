@@ -66,17 +66,26 @@ pub(super) struct PathProbe {
     pub(super) until: Instant,
 }
 
-/// Keys between this process and another, and their state.
+/// Keys between this process and another, and their state. What every datagram touches comes first and stays together:
+/// with many peers it is never in the cache, and each line of it is waited for.
+#[repr(C)]
 pub(super) struct Session {
-    pub(super) local: u32,
-    pub(super) remote: u32,
-    pub(super) peer: NodeId,
-    pub(super) addr: SocketAddr,
-    seals: Box<dyn Aead>,
     opens: Box<dyn Aead>,
+    seals: Box<dyn Aead>,
     /// The counter of the next datagram that is sent.
     pub(super) counter: u64,
+    pub(super) created: Instant,
+    pub(super) last_sent: Instant,
+    pub(super) last_received: Instant,
+    pub(super) standing: Standing,
+    pub(super) addr: SocketAddr,
+    pub(super) remote: u32,
+    pub(super) quarantined: bool,
+    pub(super) peer: NodeId,
+    /// When the next KEEPALIVE is due and how many were before it; `None` as soon as the peer was heard.
+    pub(super) keepalive: Option<(Instant, usize)>,
     pub(super) window: Window,
+    pub(super) local: u32,
     /// The shared key under which it was made.
     pub(super) key: KeyId,
     /// The hash of its handshake.
@@ -84,16 +93,9 @@ pub(super) struct Session {
     pub(super) hail: Hail,
     /// Whether this side began the handshake.
     pub(super) initiator: bool,
-    pub(super) created: Instant,
-    pub(super) last_sent: Instant,
-    pub(super) last_received: Instant,
-    pub(super) standing: Standing,
     /// The session inside which it was made by a re-key.
     pub(super) parent: Option<u32>,
-    pub(super) quarantined: bool,
     pub(super) stored_m2: Option<StoredM2>,
-    /// When the next KEEPALIVE is due and how many were before it; `None` as soon as the peer was heard.
-    pub(super) keepalive: Option<(Instant, usize)>,
     pub(super) rekey_at: Instant,
     pub(super) rekey: Option<Rekey>,
     pub(super) answering: Option<RekeyAnswer>,
@@ -265,7 +267,7 @@ impl Sessions {
     /// Puts a session into the table, with its timer.
     pub(super) fn insert_session(&mut self, now: Instant, session: Session) {
         let local = session.local;
-        self.table.insert(local, Box::new(session));
+        self.table.insert(local, session);
         self.arm(now, local);
     }
 
@@ -372,7 +374,7 @@ impl Sessions {
         if !known && self.peers.len() >= cx.config.max_sessions {
             self.evict(cx);
         }
-        let peer = self.peers.entry(id).or_insert_with(|| Peer {
+        let peer = self.peers.get_or_insert_with(id, || Peer {
             current: local,
             sessions: Vec::new(),
             quarantined,

@@ -11,6 +11,7 @@ use crate::config::{Config, Key, KeyRing};
 use crate::crypto::PureAead;
 use crate::event::Event;
 use crate::outbox::Outbox;
+use alloc::boxed::Box;
 use alloc::vec;
 
 /// One process under test, with what its node would lend it.
@@ -110,11 +111,9 @@ impl Side {
     /// Seals one application frame.
     pub(super) fn write(&mut self, now: Instant, to: NodeId, body: &[u8]) -> Option<(SocketAddr, Vec<u8>)> {
         let mut buf = Vec::new();
-        if !self.sessions.begin(to, &mut buf) {
-            return None;
-        }
+        let session = self.sessions.begin(to, &mut buf)?;
         put_frame(&mut buf, 0x10, |b| b.extend_from_slice(body));
-        let addr = self.sessions.finish(now, to, &mut buf)?;
+        let addr = self.sessions.finish(now, session, &mut buf)?;
         Some((addr, buf))
     }
 }

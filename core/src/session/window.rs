@@ -7,10 +7,11 @@ const WORDS: usize = (WINDOW / 64) as usize + 1;
 
 /// A ring of bits, one for each counter.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Window {
-    bits: [u64; WORDS],
-    /// One more than the newest counter that was received.
+    /// One more than the newest counter that was received. The first field: it lies with what else a datagram touches.
     next: u64,
+    bits: [u64; WORDS],
 }
 
 impl Default for Window {

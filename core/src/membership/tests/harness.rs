@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::stats::Stats;
 use crate::wire::{FrameWriter, Frames, MAX_DATAGRAM};
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
