@@ -66,6 +66,7 @@ extern crate std;
 
 mod config;
 mod crypto;
+mod deadlines;
 mod discovery;
 mod error;
 mod event;

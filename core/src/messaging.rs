@@ -22,6 +22,7 @@ mod tests;
 mod usage;
 
 use crate::config::Config;
+use crate::deadlines::Deadlines;
 use crate::error::{DeliveryError, ReplyError, SendError};
 use crate::event::{Message, ReplyTo, RequestId, SendId};
 use crate::id::NodeId;
@@ -33,7 +34,7 @@ use crate::time::{Duration, Instant, earliest};
 use crate::wire::{FrameWriter, kind};
 use alloc::boxed::Box;
 use alloc::collections::btree_map::Entry;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use frame::{Ack, Chunk, Floor, Open, Opened, Refused, Stale};
 use groups::{Groups, Outcome, Owner};
@@ -110,7 +111,7 @@ struct Lists {
     /// Peers with messages for the application.
     inbox: VecDeque<NodeId>,
     /// One entry for each peer that has a timer.
-    timers: BTreeSet<(Instant, NodeId)>,
+    timers: Deadlines<NodeId>,
 }
 
 /// All channels of a node.
@@ -290,7 +291,7 @@ impl Messaging {
             return;
         };
         if let Some(at) = peer.timer {
-            self.lists.timers.remove(&(at, id));
+            self.lists.timers.remove(at, id);
         }
         if peer.listed {
             self.lists.ready.retain(|&listed| listed != id);
@@ -432,16 +433,12 @@ impl Messaging {
 
     /// Returns when `handle_timeout` is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.lists.timers.first().map(|&(at, _)| at)
+        self.lists.timers.earliest()
     }
 
     /// Does all that is due.
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        while let Some(&(at, id)) = self.lists.timers.first() {
-            if at > cx.now {
-                break;
-            }
-            self.lists.timers.pop_first();
+        while let Some(id) = self.lists.timers.pop_due(cx.now) {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
             };
@@ -543,9 +540,9 @@ impl Peer {
             && self.timer.is_none_or(|at| next < at)
         {
             if let Some(at) = self.timer.replace(next) {
-                lists.timers.remove(&(at, id));
+                lists.timers.remove(at, id);
             }
-            lists.timers.insert((next, id));
+            lists.timers.insert(next, id);
         }
     }
 }

@@ -22,6 +22,7 @@ mod window;
 
 use crate::config::{Config, KeyId, Role};
 use crate::crypto::{Crypto, hash128};
+use crate::deadlines::Deadlines;
 use crate::event::RejectReason;
 use crate::id::NodeId;
 use crate::id_map::IdMap;
@@ -34,7 +35,7 @@ use crate::wire::{
     Frames, HEADER_LEN, Header, Kind, MAX_DATAGRAM, PROTOCOL_VERSIONS, ProtocolFlavor, TAG_LEN, canonical,
     kind, put_frame,
 };
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -206,7 +207,7 @@ pub(crate) struct Sessions {
     unknown_keys: VecDeque<(Instant, SocketAddr, KeyId)>,
     unknown_key_limit: PerAddress,
     unknown_session_limit: PerAddress,
-    timers: BTreeSet<(Instant, Timer)>,
+    timers: Deadlines<Timer>,
     events: VecDeque<SessionEvent>,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
@@ -250,7 +251,7 @@ impl Sessions {
             unknown_keys: VecDeque::new(),
             unknown_key_limit: PerAddress::new(Duration::from_secs(10), MAX_UNKNOWN_KEYS),
             unknown_session_limit: PerAddress::new(Duration::from_secs(1), MAX_UNKNOWN_SESSIONS),
-            timers: BTreeSet::new(),
+            timers: Deadlines::default(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             spare: Vec::new(),
@@ -370,11 +371,7 @@ impl Sessions {
 
     /// Does all that is due.
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        while let Some(&(at, timer)) = self.timers.first() {
-            if at > cx.now {
-                break;
-            }
-            self.timers.pop_first();
+        while let Some(timer) = self.timers.pop_due(cx.now) {
             match timer {
                 Timer::Session(local) => self.wake_session(cx, local),
                 Timer::Dial(addr) => self.wake_dial(cx, addr),
@@ -389,7 +386,7 @@ impl Sessions {
 
     /// Returns when `handle_timeout` has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|&(at, _)| at)
+        self.timers.earliest()
     }
 
     /// Returns what happened next.

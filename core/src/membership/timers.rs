@@ -1,8 +1,9 @@
-//! The deadlines of all members in one ordered set: the earliest is at hand, and each change costs O(log n).
+//! The deadlines of all members in one order: the earliest is at hand, and each change costs O(log n).
 
+use crate::deadlines::Deadlines;
 use crate::id::NodeId;
 use crate::time::Instant;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 
 /// What a deadline is for. Of deadlines at the same instant the earlier variant runs first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +43,7 @@ pub(super) enum Timer {
 /// The armed deadlines, at most one for each purpose.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    order: BTreeSet<(Instant, Timer)>,
+    order: Deadlines<Timer>,
     at: BTreeMap<Timer, Instant>,
 }
 
@@ -53,9 +54,9 @@ impl Timers {
             if old == at {
                 return;
             }
-            self.order.remove(&(old, timer));
+            self.order.remove(old, timer);
         }
-        self.order.insert((at, timer));
+        self.order.insert(at, timer);
     }
 
     /// Arms a deadline unless it is armed already.
@@ -76,14 +77,14 @@ impl Timers {
 
     pub(super) fn disarm(&mut self, timer: Timer) {
         if let Some(old) = self.at.remove(&timer) {
-            self.order.remove(&(old, timer));
+            self.order.remove(old, timer);
         }
     }
 
     /// Moves every deadline before `until` to it.
     pub(super) fn postpone(&mut self, until: Instant) {
-        while let Some(&(at, timer)) = self.order.first()
-            && at < until
+        while self.next().is_some_and(|at| at < until)
+            && let Some(timer) = self.pop_due(until)
         {
             self.arm(timer, until);
         }
@@ -100,15 +101,12 @@ impl Timers {
 
     /// Returns the earliest deadline.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.order.first().map(|&(at, _)| at)
+        self.order.earliest()
     }
 
     /// Takes the earliest deadline if it is due.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
-        if self.next()? > now {
-            return None;
-        }
-        let (_, timer) = self.order.pop_first()?;
+        let timer = self.order.pop_due(now)?;
         self.at.remove(&timer);
         Some(timer)
     }

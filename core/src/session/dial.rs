@@ -150,7 +150,7 @@ impl Sessions {
                 if self.dialer.waiting_for_rate.is_none() {
                     let at = self.dialer.rate.next().max(cx.now + Duration::from_micros(1));
                     self.dialer.waiting_for_rate = Some(at);
-                    self.timers.insert((at, Timer::NextDial));
+                    self.timers.insert(at, Timer::NextDial);
                 }
                 return;
             }
@@ -198,10 +198,10 @@ impl Sessions {
             Phase::M1 { datagram: m1, .. } => datagram.extend_from_slice(m1),
         }
         self.queue(cx.stats, addr, datagram);
-        self.timers.remove(&(dial.wake, Timer::Dial(addr)));
+        self.timers.remove(dial.wake, Timer::Dial(addr));
         dial.wake = cx.now + DELAYS[dial.tries.min(DELAYS.len() - 1)];
         dial.tries += 1;
-        self.timers.insert((dial.wake, Timer::Dial(addr)));
+        self.timers.insert(dial.wake, Timer::Dial(addr));
         self.dialer.active.insert(addr, dial);
     }
 
@@ -260,7 +260,7 @@ impl Sessions {
     fn end_dial_inner(&mut self, addr: SocketAddr) -> Option<Dial> {
         let dial = self.dialer.active.remove(&addr)?;
         self.reserved.remove(&dial.opening.index);
-        self.timers.remove(&(dial.wake, Timer::Dial(addr)));
+        self.timers.remove(dial.wake, Timer::Dial(addr));
         Some(dial)
     }
 

@@ -175,7 +175,7 @@ impl Sessions {
     ) {
         let old = self.quarantine.remove(&peer);
         if let Some(old) = &old {
-            self.timers.remove(&(old.wake, Timer::Quarantine(peer)));
+            self.timers.remove(old.wake, Timer::Quarantine(peer));
         }
         let wake = now + REDIAL;
         let changed = old.is_none_or(|old| old.addr != addr || old.reasons != reasons);
@@ -188,7 +188,7 @@ impl Sessions {
                 reasons,
             });
         }
-        self.timers.insert((wake, Timer::Quarantine(peer)));
+        self.timers.insert(wake, Timer::Quarantine(peer));
         self.quarantine.insert(
             peer,
             Quarantine {
@@ -211,14 +211,14 @@ impl Sessions {
         }
         entry.wake = (cx.now + REDIAL).min(entry.until);
         let (addr, wake) = (entry.addr, entry.wake);
-        self.timers.insert((wake, Timer::Quarantine(peer)));
+        self.timers.insert(wake, Timer::Quarantine(peer));
         self.dial_silently(cx, addr, peer);
     }
 
     /// Takes a process out of quarantine and says so.
     fn end_quarantine_entry(&mut self, peer: NodeId) {
         if let Some(entry) = self.quarantine.remove(&peer) {
-            self.timers.remove(&(entry.wake, Timer::Quarantine(peer)));
+            self.timers.remove(entry.wake, Timer::Quarantine(peer));
             self.events.push_back(SessionEvent::QuarantineEnded { peer });
         }
     }

@@ -281,8 +281,8 @@ impl Sessions {
             .next_wake(&self.limits)
             .max(now + Duration::from_micros(1));
         if wake != session.wake {
-            self.timers.remove(&(session.wake, Timer::Session(local)));
-            self.timers.insert((wake, Timer::Session(local)));
+            self.timers.remove(session.wake, Timer::Session(local));
+            self.timers.insert(wake, Timer::Session(local));
             session.wake = wake;
         }
     }
@@ -465,7 +465,7 @@ impl Sessions {
         let Some(session) = self.table.remove(&local) else {
             return;
         };
-        self.timers.remove(&(session.wake, Timer::Session(local)));
+        self.timers.remove(session.wake, Timer::Session(local));
         if let Some(stored) = &session.stored_m2 {
             self.half_open.remove(&stored.ephemeral);
         }

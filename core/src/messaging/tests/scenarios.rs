@@ -1,4 +1,5 @@
 use super::*;
+use alloc::collections::BTreeSet;
 use quickcheck::quickcheck;
 
 const LONG: Duration = Duration::from_secs(5);

@@ -178,7 +178,7 @@ fn a_flood_of_openings_leaves_nothing_behind() {
     assert!(side.sessions.transmits.len() <= 101);
     assert!(side.dropped(DropReason::ChallengeRate) >= 19_899);
     assert_eq!(side.dropped(DropReason::BadChallenge), 20_000);
-    assert!(side.sessions.table.len() == 0 && side.sessions.timers.is_empty() && side.app.is_empty());
+    assert!(side.sessions.table.len() == 0 && side.sessions.timers.len() == 0 && side.app.is_empty());
 }
 
 #[test]
