@@ -15,10 +15,11 @@ impl Node {
     ///
     /// Drain it after every input: frames are packed, and counters assigned, when the datagram is handed out.
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
-        let to = match self.sessions.poll_transmit(buf) {
-            Some(to) => to,
-            None => self.pack(now, buf)?,
-        };
+        let own = self.sessions.poll_transmit(buf);
+        let to = own
+            .or_else(|| self.pack(now, buf))
+            // Packing may have begun a dial for who has no session.
+            .or_else(|| self.sessions.poll_transmit(buf))?;
         self.stats.datagrams_sent += 1;
         self.stats.bytes_sent += buf.len() as u64;
         Some(Transmit { to })

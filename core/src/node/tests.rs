@@ -116,6 +116,25 @@ fn two_nodes_meet_and_talk_with_real_cryptography() {
 }
 
 #[test]
+fn what_is_sent_without_a_session_dials_at_once() {
+    let mut nodes = vec![
+        (addr(1), node(config(), 1)),
+        (addr(2), node(config().seed("10.0.0.1"), 2)),
+    ];
+    run(&mut nodes, at(2_000));
+    let to = nodes[1].1.id();
+    let node = &mut nodes[0].1;
+    let mut buf = Vec::new();
+    node.sessions.close(context!(node, at(2_000)), to);
+    while node.poll_transmit(at(2_000), &mut buf).is_some() {}
+    node.send(at(2_000), Target::Node(to), Bytes::from("hello"), None)
+        .unwrap();
+    let hello = node.poll_transmit(at(2_000), &mut buf);
+    assert_eq!(hello, Some(Transmit { to: addr(2) }));
+    assert_eq!(buf[1], 1, "no HELLO: {buf:?}");
+}
+
+#[test]
 fn misuse_is_an_error_that_changes_nothing() {
     let mut node = node(
         config()
