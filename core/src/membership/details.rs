@@ -16,10 +16,10 @@ const PER_REQUEST: usize = 16;
 const PER_PASS: usize = 64;
 /// Between two passes.
 const PACE: Duration = Duration::from_millis(100);
-/// Before the same member is asked for again.
+/// Before the same member is asked for the second time; twice as long before each further one.
 const RETRY: Duration = Duration::from_millis(500);
-/// The first two go to whom the member was learnt from, the others to the member itself.
-const TRIES: u8 = 4;
+/// The last one goes to the member itself, the others to whom it was learnt from.
+const TRIES: u8 = 5;
 
 /// Whose details are wanted.
 #[derive(Debug, Default)]
@@ -86,8 +86,9 @@ impl Membership {
                 self.details.forget(id);
                 continue;
             }
-            let source = if tries < TRIES / 2 { from } else { id };
-            self.details.set(id, cx.now + RETRY, from, tries + 1);
+            let source = if tries < TRIES - 1 { from } else { id };
+            self.details
+                .set(id, cx.now + RETRY * (1 << tries), from, tries + 1);
             batches.entry(source).or_default().push(id);
         }
         for (source, ids) in batches {
