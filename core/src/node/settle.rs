@@ -145,6 +145,7 @@ impl Node {
             match event {
                 Event::MemberLeft { member, reason } => {
                     let (peer, reason) = (member.id, *reason);
+                    self.sessions.set_lost(peer, true);
                     self.messaging.peer_gone(context!(self, now), peer);
                     // A leaver closes its sessions itself, once it has its acknowledgements.
                     let forget = reason == LeaveReason::Failed && planted(PlantedBug::HealingForgets);
@@ -155,6 +156,7 @@ impl Node {
                     self.forget_frames_for(peer);
                     self.drain_sessions(now);
                 }
+                Event::MemberJoined(member) => self.sessions.set_lost(member.id, false),
                 // Dialling back shows a process that missed a rotation the key that it lacks, before it takes itself
                 // for ready. Only seeds are dialled: a HELLO under an unknown key proves nothing about its source.
                 Event::UnknownKey { addr, .. } if self.discovery.knows(*addr) => {

@@ -58,7 +58,7 @@ fn differences(ours: &Settings, theirs: &Settings) -> impl Iterator<Item = Quara
 
 impl Sessions {
     /// Returns the version to speak with a process of this cluster, or why not to.
-    fn judge(&mut self, hail: &Hail) -> Result<u8, Vec<QuarantineReason>> {
+    fn judge(&mut self, cx: &mut Context<'_>, hail: &Hail) -> Result<u8, Vec<QuarantineReason>> {
         let version = common_version(PROTOCOL_VERSIONS, hail.versions);
         let mut reasons = Vec::new();
         if version.is_none() {
@@ -74,8 +74,7 @@ impl Sessions {
                 && version.is_some()
                 && !(self.adopted && self.meets_voters(hail.id))
             {
-                self.settings = hail.settings;
-                self.adopted = true;
+                self.adopt(cx, hail.settings);
             }
             let unset = self.role == Role::Observer && !self.adopted;
             if !unset {
@@ -88,14 +87,35 @@ impl Sessions {
         }
     }
 
-    /// Returns whether a session with a voter other than this one is open.
-    fn meets_voters(&self, except: NodeId) -> bool {
-        let current = self
-            .peers
+    /// Returns the voters with which a session is open, and whether each is lost, and its settings.
+    fn voters(&self) -> impl Iterator<Item = (NodeId, bool, Settings)> + '_ {
+        self.peers
             .iter()
-            .filter(|&(&id, peer)| id != except && !peer.quarantined);
-        let mut sessions = current.filter_map(|(_, peer)| self.table.get(&peer.current));
-        sessions.any(|session| session.hail.role == Role::Voter)
+            .filter(|(_, peer)| !peer.quarantined)
+            .filter_map(|(&id, peer)| {
+                let hail = self.table.get(&peer.current)?.hail;
+                (hail.role == Role::Voter).then_some((id, peer.lost, hail.settings))
+            })
+    }
+
+    /// Returns whether a session with a living voter other than this one is open. The session of a dead one stays in
+    /// the table for minutes: it must not keep out the voters of another cluster for so long.
+    fn meets_voters(&self, except: NodeId) -> bool {
+        self.voters().any(|(id, lost, _)| id != except && !lost)
+    }
+
+    /// Takes over settings. A lost voter that has others would come back on its old session without being judged: it
+    /// has to begin a new one.
+    fn adopt(&mut self, cx: &mut Context<'_>, settings: Settings) {
+        self.settings = settings;
+        self.adopted = true;
+        let others = self
+            .voters()
+            .filter(|(.., theirs)| differences(&settings, theirs).next().is_some());
+        let others: Vec<NodeId> = others.map(|(id, ..)| id).collect();
+        for id in others {
+            self.dismiss(cx, id, kind::CLOSE, None);
+        }
     }
 
     /// Judges the peer of a completed handshake within this cluster, and reports it. `dialled` is set where somebody
@@ -119,7 +139,7 @@ impl Sessions {
         let verdict = if forgotten {
             Ok(PROTOCOL_VERSIONS.1)
         } else {
-            self.judge(&hail)
+            self.judge(cx, &hail)
         };
         match verdict {
             Ok(version) => {

@@ -261,6 +261,8 @@ pub(super) struct Peer {
     /// All confirmed ones, the current one among them, oldest first; at most `PER_PEER`.
     pub(super) sessions: Vec<u32>,
     pub(super) quarantined: bool,
+    /// Whether it was a member and is none any more. Its sessions outlive that, so that it can come back on them.
+    pub(super) lost: bool,
 }
 
 impl Sessions {
@@ -378,8 +380,10 @@ impl Sessions {
             current: local,
             sessions: Vec::new(),
             quarantined,
+            lost: false,
         });
         peer.quarantined = quarantined;
+        peer.lost = false;
         peer.current = local;
         let others = peer.sessions.clone();
         peer.sessions.push(local);
@@ -535,6 +539,13 @@ impl Sessions {
             }
         }
         self.remove_session(now, current);
+    }
+
+    /// A peer is a member no more, or is one again.
+    pub(crate) fn set_lost(&mut self, peer: NodeId, lost: bool) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.lost = lost;
+        }
     }
 
     /// Closes the session that was used least recently.

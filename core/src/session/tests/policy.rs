@@ -246,6 +246,39 @@ fn an_observer_adopts_the_settings_of_the_first_voter() {
 }
 
 #[test]
+fn an_observer_adopts_anew_when_all_its_voters_are_lost() {
+    let observer = Config::default().key(key(1)).role(Role::Observer);
+    let mut net = Net::new([observer, base().cluster_size(1), base(), base()]);
+    let ids = [1, 2, 3].map(|side| net.id(side));
+    net.dial(A, 1);
+    net.run_secs(1);
+    assert_eq!(net.sides[A].sessions.settings().cluster_size, 1);
+    // It is lost, and found again on the same session: it still counts.
+    for lost in [true, false] {
+        net.sides[A].sessions.set_lost(ids[0], lost);
+    }
+    net.dial(A, 2);
+    net.run_secs(1);
+    assert!(net.sides[A].sessions.is_quarantined(ids[1]));
+    // Lost for good, it does not, though its session is still in the table.
+    net.sides[A].sessions.set_lost(ids[0], true);
+    net.dial(A, 3);
+    net.run_secs(1);
+    assert_eq!(net.sides[A].sessions.settings().cluster_size, 3);
+    assert!(net.sides[A].sessions.is_open(ids[2]));
+    assert!(
+        !net.sides[A].sessions.is_open(ids[0]),
+        "its session would let it in unjudged"
+    );
+    net.run_secs(11);
+    assert!(net.sides[A].sessions.is_open(ids[1]) && !net.sides[A].sessions.is_quarantined(ids[1]));
+    // Should it come back, it is the one who does not agree.
+    net.dial(1, A);
+    net.run_secs(1);
+    assert!(net.sides[A].sessions.is_quarantined(ids[0]));
+}
+
+#[test]
 fn a_node_may_refuse_a_peer() {
     let mut net = Net::pair().open();
     let (id, now) = (net.id(A), net.now);
