@@ -136,6 +136,11 @@ config! {
     /// How often one failed member and one seed without a live member are dialled again, 100 ms to 10 min.
     /// Default 10 s.
     heal_interval: Duration = secs(10),
+    /// How long a departed process is remembered, 20 s to 18 h, at least six times `heartbeat_timeout`. Meanwhile no
+    /// rumour brings it back, and its address is dialled in case it was only cut off. A node that hears from nobody for
+    /// a quarter of this time forgets whom it knew and starts over: its news could be older than the memory of the
+    /// others. Default 1 h.
+    tombstone_timeout: Duration = secs(3600),
     /// How long a leaving node waits for acknowledgements of its LEAVE, at most 10 s. Default 500 ms.
     leave_timeout: Duration = ms(500),
 
@@ -157,7 +162,7 @@ config! {
     /// The most members that are tracked, 2 to 65,536. Default 4,096.
     max_members: usize = 4096,
     /// The most sessions that are kept, 64 to 65,536; the least recently used one is closed for a new one. Fewer would
-    /// not do: up to 31 direct partners are heard from all the time. Default 1,024.
+    /// not do: up to 23 direct partners are heard from all the time. Default 1,024.
     max_sessions: usize = 1024,
     /// The most handshakes that others have begun with this node, 8 to 4,096. Default 256.
     max_half_open: usize = 256,
@@ -238,6 +243,11 @@ impl Config {
             .gossip_interval(ms(500))
             .heal_interval(secs(20))
             .message_timeout(secs(10))
+    }
+
+    /// For how long a node may be isolated before what it knows could bring back ghosts.
+    pub(crate) const fn isolation(&self) -> Duration {
+        Duration::from_nanos(self.tombstone_timeout.as_nanos() as u64 / 4)
     }
 
     /// Returns how many voters make a quorum: `cluster_size / 2 + 1`, or 0 when the gate is disabled.

@@ -22,7 +22,7 @@ pub struct RequestId(pub(crate) u64);
 pub struct ResolveId(pub(crate) u64);
 
 /// A host name that the adapter should resolve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ResolveRequest {
     /// To be given back to [`Node::handle_resolved`](crate::Node::handle_resolved).
     pub id: ResolveId,
@@ -33,7 +33,7 @@ pub struct ResolveRequest {
 }
 
 /// Whom a message is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// One member. Does not wait for a quorum.
     Node(NodeId),
@@ -53,7 +53,7 @@ pub enum LeaveReason {
 }
 
 /// Where a reply goes: belongs to one received request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyTo {
     pub(crate) peer: NodeId,
     pub(crate) epoch: u64,
@@ -61,7 +61,7 @@ pub struct ReplyTo {
 }
 
 /// A message or request from a member, in the order in which that member sent it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender.
     pub from: NodeId,
@@ -74,7 +74,7 @@ pub struct Message {
 }
 
 /// Something happened. Drained with [`Node::poll_event`](crate::Node::poll_event).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
     /// A process became a member. Alternates strictly with `MemberLeft` for each id.

@@ -42,8 +42,6 @@ use timers::{Timer, Timers};
 
 /// How late timers may run before silence stops being evidence against others.
 const LATE: Duration = Duration::from_millis(100);
-/// After how long without any echo this node's picture of the cluster is only a list of addresses.
-const ISOLATED: Duration = Duration::from_secs(15 * 60);
 /// Actions that may wait to be taken.
 const MAX_ACTIONS: usize = 64;
 
@@ -88,6 +86,8 @@ struct Peer {
     addr: SocketAddr,
     /// As agreed in the handshake.
     role: Role,
+    /// Where it sees this node, as far as it said.
+    seen_as: Option<SocketAddr>,
     /// Our JOIN, until it is acknowledged.
     join: Option<join::Pending>,
     /// Whether its JOIN is still to come.
@@ -124,7 +124,7 @@ pub(crate) struct Membership {
 
 impl Membership {
     pub(crate) fn new(me: NodeId, config: &Config, seed: &[u8; 32], now: Instant) -> Self {
-        let mut table = Table::default();
+        let mut table = Table::new(config.tombstone_timeout);
         if config.role == Role::Voter {
             table.add_voter(me);
         }
@@ -361,7 +361,7 @@ impl Membership {
             if record.rank() <= old.rank() {
                 return record.state.is_live().then_some(old);
             }
-        } else if !record.state.is_live() && record.age >= record::TOMBSTONE_SECS {
+        } else if !record.state.is_live() && u64::from(record.age) >= cx.config.tombstone_timeout.as_secs() {
             return None;
         }
         if record.state.is_live() {
@@ -504,7 +504,11 @@ impl Membership {
     }
 
     fn announce_update(&self, cx: &mut Context<'_>, id: NodeId) {
-        if let Some(entry) = self.table.get(id) {
+        if let Some(entry) = self
+            .table
+            .get(id)
+            .filter(|_| !planted(PlantedBug::UpdatesNotReported))
+        {
             cx.events.push_back(Event::MemberUpdated(entry.member.clone()));
         }
     }

@@ -174,6 +174,19 @@ impl Config {
             faults.range("refresh_interval", refresh, secs(1), Duration::from_secs(86_400));
         }
         faults.range("heal_interval", self.heal_interval, ms(100), secs(600));
+        faults.range(
+            "tombstone_timeout",
+            self.tombstone_timeout,
+            secs(20),
+            secs(18 * 3600),
+        );
+        if self.tombstone_timeout < self.heartbeat_timeout.saturating_mul(6) {
+            faults.add(
+                "tombstone_timeout",
+                self.tombstone_timeout,
+                "at least six times heartbeat_timeout",
+            );
+        }
         faults.range("leave_timeout", self.leave_timeout, ms(0), secs(10));
         faults.range("message_timeout", self.message_timeout, ms(10), secs(600));
     }

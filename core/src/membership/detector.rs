@@ -1,6 +1,6 @@
 //! The failure detector: heartbeats among direct partners, SWIM with Lifeguard for everybody else.
 //!
-//! The first 32 voters by id (in time also the holders of seats) exchange echoed heartbeats each interval: what
+//! The first 24 voters by id (in time also the holders of seats) exchange echoed heartbeats each interval: what
 //! consensus needs to know is known at first hand, and with a handful of nodes that is everybody. All other pairs are
 //! covered by randomised probing, whose load does not depend on the size of the cluster (SWIM, sections 3 and 4.3).
 
@@ -18,8 +18,9 @@ use crate::time::Duration;
 use crate::wire::{Reader, kind};
 use alloc::vec::Vec;
 
-/// Voters that are direct partners of each other.
-const PARTNERS: usize = 32;
+/// Voters that are direct partners of each other: all that a cluster with seats can have (15, and 7 of a surge), and two
+/// more. Each costs all others a datagram each way per interval; SWIM finds out about the rest nearly as fast.
+const PARTNERS: usize = 24;
 /// Members probed each period.
 const TARGETS: usize = 3;
 /// HEARTBEAT: answer at once.

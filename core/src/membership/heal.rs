@@ -1,7 +1,7 @@
 //! Finding members again that failed: their last addresses are dialled, one at a time, for three days.
 
 use super::timers::Timer;
-use super::{Action, ISOLATED, Membership, join};
+use super::{Action, Membership, join};
 use crate::event::{Event, LeaveReason};
 use crate::id::NodeId;
 use crate::outbox::Context;
@@ -104,10 +104,10 @@ impl Membership {
         self.timers.arm(Timer::Heal, cx.now + wait);
     }
 
-    /// After more than 15 minutes without an echo, isolated or paused, what this node holds for true would bring
+    /// After more than a quarter of `tombstone_timeout` without an echo, isolated or paused, what this node holds for true would bring
     /// back ghosts: all members become addresses to dial, before a word is said to anybody.
     pub(super) fn check_isolation(&mut self, cx: &mut Context<'_>) {
-        if cx.now - self.last_echo <= ISOLATED || planted(PlantedBug::PausedNodeBringsGhosts) {
+        if cx.now - self.last_echo <= cx.config.isolation() || planted(PlantedBug::PausedNodeBringsGhosts) {
             return;
         }
         self.last_echo = cx.now;

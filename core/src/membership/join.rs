@@ -96,11 +96,6 @@ impl Membership {
             }
         }
         self.lost.answered(addr, peer);
-        if let Some(observed) = observed.map(canonical)
-            && self.addr.is_none()
-        {
-            self.adopt_addr(cx, observed);
-        }
         if let Some(known) = self.peers.get_mut(&peer) {
             known.addr = addr;
             known.role = role;
@@ -111,10 +106,14 @@ impl Membership {
             let known = Peer {
                 addr,
                 role,
+                seen_as: None,
                 join: None,
                 awaited,
             };
             self.peers.insert(peer, known);
+        }
+        if let Some(observed) = observed {
+            self.seen_at(cx, peer, canonical(observed));
         }
         if self.leaving.is_some() {
             return;
@@ -166,6 +165,21 @@ impl Membership {
         self.end_exchanges(cx, peer);
         if self.open.is_empty() {
             self.timers.disarm(Timer::Gossip);
+        }
+    }
+
+    /// A peer sees this node at an address. It is believed where no member with an open session still sees the old one:
+    /// a node that is met anew at another address is not told that it moved.
+    fn seen_at(&mut self, cx: &mut Context<'_>, peer: NodeId, addr: SocketAddr) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.seen_as = Some(addr);
+        }
+        let confirmed = self.addr.is_some_and(|own| {
+            let mut peers = self.peers.iter();
+            peers.any(|(&id, known)| known.seen_as == Some(own) && self.table.get(id).is_some())
+        });
+        if !confirmed {
+            self.adopt_addr(cx, addr);
         }
     }
 
@@ -306,9 +320,10 @@ impl Membership {
         if self.leaving.is_some() {
             return Ok(());
         }
-        if self.addr.is_none() || flags & FLAG_MOVED != 0 {
+        if flags & FLAG_MOVED != 0 {
             self.adopt_addr(cx, observed);
         }
+        self.seen_at(cx, from, observed);
         if flags & FLAG_SOLICIT != 0 && !joining {
             self.start_join(cx, from, 0);
         }

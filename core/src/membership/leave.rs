@@ -75,7 +75,7 @@ impl Membership {
         }
         self.leaving = Some(Leaving {
             needed: recipients.len().min(ENOUGH),
-            done: recipients.is_empty(),
+            done: recipients.is_empty() || planted(PlantedBug::LeaveNotAwaited),
             silent: recipients,
             tries: 0,
             until: cx.now + cx.config.leave_timeout,
@@ -101,6 +101,9 @@ impl Membership {
         let Some(leaving) = &mut self.leaving else {
             return;
         };
+        if cx.now >= leaving.until && planted(PlantedBug::LeaveWaitsForEver) {
+            return;
+        }
         if cx.now >= leaving.until && leaving.tries > 0 {
             leaving.done = true;
             self.stop();
@@ -142,7 +145,12 @@ impl Membership {
         }
         cx.send(from, kind::LEAVE_ACK, |_| {});
         if self.table.get(from).is_some() {
-            self.depart(cx, from, LeaveReason::Left, incarnation);
+            let reason = if planted(PlantedBug::GoodbyeCalledFailure) {
+                LeaveReason::Failed
+            } else {
+                LeaveReason::Left
+            };
+            self.depart(cx, from, reason, incarnation);
             return Ok(());
         }
         // It may be a member elsewhere, and its JOIN may still be under way to here.

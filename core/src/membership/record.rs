@@ -10,8 +10,6 @@ use core::net::SocketAddr;
 pub(super) const RECORD_LEN: usize = 64;
 /// Records that fit into one frame, behind the head of a DIGEST (the longer of the two heads).
 pub(super) const RECORDS_PER_FRAME: usize = (MAX_FRAME_BODY - super::exchange::PAGE_HEAD) / RECORD_LEN;
-/// How many seconds a departed process is remembered.
-pub(super) const TOMBSTONE_SECS: u16 = 3600;
 
 const FLAG_REPLACED: u8 = 1;
 

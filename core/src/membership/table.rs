@@ -1,7 +1,7 @@
 //! Who is a member, and who was one.
 
 use super::contact::Contact;
-use super::record::{Rank, Record, State, TOMBSTONE_SECS};
+use super::record::{Rank, Record, State};
 use super::suspicion::Suspicion;
 use crate::config::Role;
 use crate::id::NodeId;
@@ -97,13 +97,21 @@ pub(super) struct Table {
     voters: BTreeSet<NodeId>,
     tombstones: BTreeMap<NodeId, Tombstone>,
     expiry: BTreeSet<(Instant, NodeId)>,
+    /// How long a departure is remembered.
+    lifetime: Duration,
     /// Which members in which incarnations are live, as one number; see `mix`.
     hash: u64,
 }
 
-const LIFETIME: Duration = Duration::from_secs(TOMBSTONE_SECS as u64);
-
 impl Table {
+    /// Creates an empty table that remembers departures for so long.
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            ..Self::default()
+        }
+    }
+
     /// How many other live members there are.
     pub(super) fn len(&self) -> usize {
         self.live.len()
@@ -181,9 +189,12 @@ impl Table {
         }
     }
 
-    /// Remembers a departure for the rest of its hour. Returns how many older tombstones made room for it.
+    /// Remembers a departure for the rest of its time. Returns how many older tombstones made room for it.
     pub(super) fn bury(&mut self, now: Instant, record: Record, limit: usize) -> usize {
-        let Some(rest) = LIFETIME.checked_sub(Duration::from_secs(u64::from(record.age))) else {
+        let Some(rest) = self
+            .lifetime
+            .checked_sub(Duration::from_secs(u64::from(record.age)))
+        else {
             return 0;
         };
         let rest = if planted(PlantedBug::TombstoneExpiresEarly) {
@@ -210,7 +221,7 @@ impl Table {
     /// Returns the record of a departed member, with its present age.
     pub(super) fn tombstone(&self, now: Instant, id: NodeId) -> Option<Record> {
         let tombstone = self.tombstones.get(&id)?;
-        let age = LIFETIME.saturating_sub(tombstone.expires - now).as_secs();
+        let age = self.lifetime.saturating_sub(tombstone.expires - now).as_secs();
         Some(Record {
             age: u16::try_from(age).unwrap_or(u16::MAX),
             ..tombstone.record

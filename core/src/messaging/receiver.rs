@@ -309,7 +309,7 @@ impl Receiver {
             return Fit::Yes;
         };
         let total = usize::try_from(begin.total).unwrap_or(usize::MAX);
-        if total > limits.max_message {
+        if total > limits.max_message - usize::from(planted(PlantedBug::LargestMessageRefused)) {
             return Fit::Never;
         }
         let queued = self.queue.len() < limits.queue_messages
@@ -367,6 +367,10 @@ impl Receiver {
             assembly.bytes.reserve_exact(more.max(payload.as_slice().len()));
         }
         assembly.bytes.extend_from_slice(payload.as_slice());
+        if end && payload.as_slice().len() == super::frame::MAX_CHUNK && planted(PlantedBug::FullLastPieceCut)
+        {
+            assembly.bytes.pop();
+        }
         if end {
             let Assembly { begin, first, bytes } = assembly;
             self.deliver(now, stats, first, begin.head, Bytes::from(bytes));

@@ -4,6 +4,7 @@ use super::{Node, State, TimerKind, Transmit, context};
 use crate::event::{Event, Message, ResolveRequest};
 use crate::id::NodeId;
 use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::{FrameWriter, HEADER_LEN, MAX_DATAGRAM, TAG_LEN};
@@ -16,6 +17,9 @@ impl Node {
     /// Drain it after every input: frames are packed, and counters assigned, when the datagram is handed out.
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         let own = self.sessions.poll_transmit(buf);
+        if own.is_some() && planted(PlantedBug::SentNotCounted) {
+            return own.map(|to| Transmit { to });
+        }
         let to = own
             .or_else(|| self.pack(now, buf))
             // Packing may have begun a dial for who has no session.

@@ -155,7 +155,7 @@ impl Sessions {
 
     /// Reports that somebody uses a key that is not in the ring, once in 10 seconds for each address.
     pub(super) fn note_unknown_key(&mut self, cx: &mut Context<'_>, addr: SocketAddr, key: KeyId) {
-        if !self.unknown_key_limit.take(cx.now, addr) {
+        if !self.unknown_key_limit.take(cx.now, addr) && !planted(PlantedBug::UnknownKeysReportedEachTime) {
             return;
         }
         self.unknown_keys.retain(|&(_, known, _)| known != addr);

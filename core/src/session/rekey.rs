@@ -6,6 +6,7 @@ use super::table::{Agreed, Session, Standing};
 use crate::config::KeyId;
 use crate::crypto::{EPHEMERAL_LEN, MESSAGE_OVERHEAD, Noise};
 use crate::outbox::{BadFrame, Context};
+use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
 use crate::time::{Duration, Instant};
 use crate::wire::{ProtocolFlavor, Reader, kind};
@@ -81,6 +82,10 @@ impl Sessions {
         }
         let Some(rekey) = &session.rekey else {
             if now < session.rekey_at {
+                return;
+            }
+            if planted(PlantedBug::SessionsNeverRekeyed) {
+                session.rekey_at = Instant::FAR_FUTURE;
                 return;
             }
             if session.last_used() + self.limits.unused_after > now || session.close_at.is_some() {

@@ -200,3 +200,25 @@ fn departure_leaves_commands_open() {
         (1, 0)
     );
 }
+
+/// What arrives of a message of so many bytes.
+fn arrives(size: usize) -> Vec<usize> {
+    let mut net = Net::new(2);
+    net.send(0, 1, 1, pattern(size, 1), LONG);
+    net.run(LONG);
+    net.payloads(1).iter().map(|payload| payload.len()).collect()
+}
+
+#[test]
+fn full_last_piece_cut() {
+    let size = 2 * MAX_CHUNK;
+    let (without, with) = without_and_with(PlantedBug::FullLastPieceCut, || arrives(size));
+    assert_eq!((without, with), (vec![size], vec![size - 1]));
+}
+
+#[test]
+fn largest_message_refused() {
+    let size = Config::default().max_message_size;
+    let (without, with) = without_and_with(PlantedBug::LargestMessageRefused, || arrives(size));
+    assert_eq!((without, with), (vec![size], vec![]));
+}

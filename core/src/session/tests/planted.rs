@@ -190,3 +190,16 @@ fn quarantine_forgotten() {
         (false, true)
     );
 }
+
+#[test]
+fn sessions_never_rekeyed() {
+    let rekeys = || {
+        let mut net = Net::pair().open();
+        net.talk(170);
+        net.sides[A].stats.rekeys > 0
+    };
+    assert_eq!(
+        without_and_with(PlantedBug::SessionsNeverRekeyed, rekeys),
+        (true, false)
+    );
+}
