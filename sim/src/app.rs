@@ -1,0 +1,228 @@
+//! What runs on a node: the application, without I/O.
+
+use crate::observe::Command;
+use bytes::Bytes;
+use quorate_core::{
+    Duration, Event, Instant, Message, Node, NodeId, ReplyError, ReplyTo, RequestId, SendError, SendId,
+    Target,
+};
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng as _;
+
+/// An application on one process: a state machine that is told what happens, and acts through its [`Cx`].
+///
+/// A process that crashes loses its `App`; the one that is started in its place gets a new one. All methods have
+/// defaults that do nothing.
+pub trait App {
+    /// The process has started.
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        let _ = cx;
+    }
+
+    /// The node says that something happened.
+    fn event(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let _ = (cx, event);
+    }
+
+    /// A message or a request has arrived. A request is answered with [`Cx::reply`], now or later.
+    fn message(&mut self, cx: &mut Cx<'_>, message: Message) {
+        let _ = (cx, message);
+    }
+
+    /// The time that was set with [`Cx::set_timer`] has come.
+    fn timeout(&mut self, cx: &mut Cx<'_>) {
+        let _ = cx;
+    }
+}
+
+/// An application that remembers everything it was told.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// The events, with their true times.
+    pub events: Vec<(Instant, Event)>,
+    /// The messages, with their true times.
+    pub messages: Vec<(Instant, Message)>,
+}
+
+impl App for Recorder {
+    fn event(&mut self, cx: &mut Cx<'_>, event: Event) {
+        self.events.push((cx.true_time(), event));
+    }
+
+    fn message(&mut self, cx: &mut Cx<'_>, message: Message) {
+        self.messages.push((cx.true_time(), message));
+    }
+}
+
+/// An application that does nothing, and answers nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Idle;
+
+impl App for Idle {}
+
+/// What an application can do: give commands to its node, set its timer, draw randomness, and object.
+pub struct Cx<'a> {
+    pub(crate) node: &'a mut Node,
+    pub(crate) now: Instant,
+    pub(crate) true_time: Instant,
+    pub(crate) timer: &'a mut Option<Instant>,
+    pub(crate) rng: &'a mut ChaCha8Rng,
+    pub(crate) said: &'a mut Said,
+}
+
+/// What an application did during one call.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) failure: Option<String>,
+    pub(crate) covered: Vec<&'static str>,
+}
+
+impl Said {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.failure.is_none() && self.covered.is_empty()
+    }
+}
+
+impl Cx<'_> {
+    /// Returns the time on this host's steady clock, which may be wrong.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Returns the true time, which no application knows in earnest. For bookkeeping of tests.
+    pub const fn true_time(&self) -> Instant {
+        self.true_time
+    }
+
+    /// Returns the id of this process.
+    pub fn id(&self) -> NodeId {
+        self.node.id()
+    }
+
+    /// Returns the node, to look at: members, quorum, status, counters.
+    pub const fn node(&self) -> &Node {
+        self.node
+    }
+
+    /// Sends a message, see [`Node::send`].
+    ///
+    /// # Errors
+    /// As [`Node::send`].
+    pub fn send(
+        &mut self,
+        to: Target,
+        payload: impl Into<Bytes>,
+        deadline: Option<Instant>,
+    ) -> Result<SendId, SendError> {
+        let payload = payload.into();
+        let result = self.node.send(self.now, to, payload.clone(), deadline);
+        self.said.commands.push(Command::Send {
+            to,
+            payload,
+            deadline,
+            result,
+        });
+        result
+    }
+
+    /// Sends a request, see [`Node::request`].
+    ///
+    /// # Errors
+    /// As [`Node::request`].
+    pub fn request(
+        &mut self,
+        to: Target,
+        payload: impl Into<Bytes>,
+        deadline: Option<Instant>,
+    ) -> Result<RequestId, SendError> {
+        let payload = payload.into();
+        let result = self.node.request(self.now, to, payload.clone(), deadline);
+        self.said.commands.push(Command::Request {
+            to,
+            payload,
+            deadline,
+            result,
+        });
+        result
+    }
+
+    /// Answers a request, see [`Node::reply`].
+    ///
+    /// # Errors
+    /// As [`Node::reply`].
+    pub fn reply(&mut self, to: ReplyTo, payload: impl Into<Bytes>) -> Result<(), ReplyError> {
+        let payload = payload.into();
+        let result = self.node.reply(self.now, to, payload.clone());
+        self.said.commands.push(Command::Reply { to, payload, result });
+        result
+    }
+
+    /// Closes a request without an answer, see [`Node::ignore`].
+    pub fn ignore(&mut self, to: ReplyTo) {
+        self.node.ignore(self.now, to);
+        self.said.commands.push(Command::Ignore(to));
+    }
+
+    /// Forgets a message, see [`Node::cancel_send`].
+    pub fn cancel_send(&mut self, id: SendId) {
+        self.node.cancel_send(id);
+        self.said.commands.push(Command::CancelSend(id));
+    }
+
+    /// Forgets a request, see [`Node::cancel_request`].
+    pub fn cancel_request(&mut self, id: RequestId) {
+        self.node.cancel_request(id);
+        self.said.commands.push(Command::CancelRequest(id));
+    }
+
+    /// Leaves the cluster, see [`Node::leave`].
+    pub fn leave(&mut self) {
+        self.node.leave(self.now);
+        self.said.commands.push(Command::Leave);
+    }
+
+    /// Resolves the seed names again, see [`Node::refresh`].
+    pub fn refresh(&mut self) {
+        self.node.refresh(self.now);
+    }
+
+    /// Gives anything else to the node, with the time on its clock. Commands that checkers follow ([`Command`]) have
+    /// methods of their own.
+    pub fn node_mut<T>(&mut self, act: impl FnOnce(&mut Node, Instant) -> T) -> T {
+        act(self.node, self.now)
+    }
+
+    /// Asks for [`App::timeout`] at this time of the host's clock, instead of any earlier wish; `None` takes it back.
+    pub const fn set_timer(&mut self, at: Option<Instant>) {
+        *self.timer = at;
+    }
+
+    /// Asks for [`App::timeout`] after this long, instead of any earlier wish.
+    pub fn set_timer_in(&mut self, after: Duration) {
+        *self.timer = Some(self.now + after);
+    }
+
+    /// Draws 64 bits from this process's own stream.
+    pub fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    /// Reports that something is wrong that the application itself noticed: a violation.
+    pub fn fail(&mut self, what: impl Into<String>) {
+        self.said.failure.get_or_insert_with(|| what.into());
+    }
+
+    /// Counts that something rare happened, see [`Sim::coverage`](crate::Sim::coverage).
+    pub fn cover(&mut self, name: &'static str) {
+        self.said.covered.push(name);
+    }
+}
+
+impl std::fmt::Debug for Cx<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cx")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
