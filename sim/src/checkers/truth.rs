@@ -329,7 +329,11 @@ impl Truth {
             } else {
                 now
             },
-            incarnation: member.incarnation.max(old.map_or(0, |old| old.incarnation)),
+            // Who forgot everybody may let somebody in again as he once was.
+            incarnation: match old {
+                Some(old) if was => member.incarnation.max(old.incarnation),
+                _ => member.incarnation,
+            },
             voter,
             left: reason == Some(LeaveReason::Left) || old.is_some_and(|old| old.left),
         };
