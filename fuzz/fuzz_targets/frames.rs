@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quorate_sim::{Duration, World, config};
+use quorate_sim::{Duration, Sim, config};
 
 fuzz_target!(|data: &[u8]| {
-    let mut world = World::new(1);
+    let mut world = Sim::new(1);
     let a = world.start(config());
     let b = world.start(config().seed(world.addr(a).to_string()));
     world.run_for(Duration::from_secs(1));
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let mut rest = data;
     while let Some((&len, tail)) = rest.split_first() {
         let (frames, tail) = tail.split_at(tail.len().min(usize::from(len) * 5));
-        world.command(a, |node, now| node.handle_frames(now, peer, frames));
+        world.with(a, |node| node.handle_frames(now, peer, frames));
         world.run_for(Duration::from_millis(u64::from(len)));
         rest = tail;
     }

@@ -1,6 +1,6 @@
 //! Measures an idle cluster: `load NODES SECONDS` prints what each node sends, and how fast the simulator is.
 
-use quorate_sim::{Duration, World, config};
+use quorate_sim::{Duration, Sim, config};
 
 fn main() {
     let args: Vec<u64> = std::env::args()
@@ -11,13 +11,13 @@ fn main() {
         eprintln!("usage: load NODES SECONDS");
         std::process::exit(2);
     };
-    let mut world = World::new(1);
+    let mut world = Sim::new(1);
     let first = world.next_addr();
     let nodes: Vec<_> = (0..count)
         .map(|_| world.start(config().seed(first.to_string())))
         .collect();
     let start = world.now();
-    let whole = |w: &World| {
+    let whole = |w: &Sim| {
         nodes
             .iter()
             .all(|&n| w.node(n).members().count() as u64 == count - 1)
@@ -27,7 +27,7 @@ fn main() {
     }
     let settled = world.now() - start;
     world.run_for(Duration::from_secs(20));
-    let sum = |w: &World| {
+    let sum = |w: &Sim| {
         let stats = nodes.iter().map(|&n| w.node(n).stats());
         stats.fold((0, 0, 0), |(d, b, h), s| {
             (d + s.datagrams_sent, b + s.bytes_sent, h + s.handshakes)

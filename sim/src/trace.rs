@@ -1,5 +1,7 @@
 //! A running hash over everything that a run does.
 
+use std::hash::Hasher;
+
 /// Folds bytes into 64 bits: enough to tell two runs apart, not made to resist anybody.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TraceHash(u64);
@@ -30,6 +32,37 @@ impl TraceHash {
 
     pub(crate) const fn value(self) -> u64 {
         self.0
+    }
+}
+
+/// What derives `Hash` is folded in field by field, in the order of declaration.
+impl Hasher for TraceHash {
+    fn write(&mut self, bytes: &[u8]) {
+        self.bytes(bytes);
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.number(value.into());
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.number(value.into());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.number(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.number(value);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.number(value as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.value()
     }
 }
 

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use quorate_core::{
     Config, DeliveryError, DropReason, Event, Key, KeyRing, LeaveReason, Role, SendError, Target,
 };
-use quorate_sim::{Crypto, Duration, Link, NodeIndex, World, config};
+use quorate_sim::{Crypto, Duration, Link, NodeIndex, Sim, config};
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
 /// Starts `count` nodes that share one name for all of them.
-fn cluster(world: &mut World, count: usize, config: impl Fn() -> Config) -> Vec<NodeIndex> {
+fn cluster(world: &mut Sim, count: usize, config: impl Fn() -> Config) -> Vec<NodeIndex> {
     let first = world.next_addr();
     let mut nodes = Vec::new();
     for _ in 0..count {
@@ -20,18 +20,18 @@ fn cluster(world: &mut World, count: usize, config: impl Fn() -> Config) -> Vec<
     nodes
 }
 
-fn sees(world: &World, node: NodeIndex, count: usize) -> bool {
+fn sees(world: &Sim, node: NodeIndex, count: usize) -> bool {
     world.node(node).members().count() == count
 }
 
-fn all_see_each_other(world: &World, nodes: &[NodeIndex]) -> bool {
+fn all_see_each_other(world: &Sim, nodes: &[NodeIndex]) -> bool {
     nodes.iter().all(|&node| {
         let ids: Vec<_> = world.node(node).members().map(|member| member.id).collect();
         ids.len() == nodes.len() - 1 && nodes.iter().all(|&n| n == node || ids.contains(&world.id(n)))
     })
 }
 
-fn left(world: &World, observer: NodeIndex, subject: NodeIndex) -> Option<LeaveReason> {
+fn left(world: &Sim, observer: NodeIndex, subject: NodeIndex) -> Option<LeaveReason> {
     let id = world.id(subject);
     world.events(observer).iter().find_map(|(_, event)| match event {
         Event::MemberLeft { member, reason } if member.id == id => Some(*reason),
@@ -42,7 +42,7 @@ fn left(world: &World, observer: NodeIndex, subject: NodeIndex) -> Option<LeaveR
 #[test]
 fn nodes_find_each_other_by_name_by_address_and_by_gossip() {
     for crypto in [Crypto::Simulated, Crypto::Real] {
-        let mut world = World::new(1);
+        let mut world = Sim::new(1);
         world.set_crypto(crypto);
         let first = world.next_addr();
         world.set_dns("db.local", &[first]);
@@ -61,7 +61,7 @@ fn nodes_find_each_other_by_name_by_address_and_by_gossip() {
 
 #[test]
 fn names_metadata_and_roles_travel() {
-    let mut world = World::new(2);
+    let mut world = Sim::new(2);
     let a = world.start(config().name("alpha").metadata(*b"zone=1"));
     let seed = world.addr(a).to_string();
     let b = world.start(config().name("beta").seed(seed.clone()));
@@ -90,7 +90,7 @@ fn names_metadata_and_roles_travel() {
 #[test]
 fn a_crash_is_noticed_by_everybody_within_the_stated_time() {
     for seed in 0..20 {
-        let mut world = World::new(seed);
+        let mut world = Sim::new(seed);
         let nodes = cluster(&mut world, 5, config);
         assert!(world.run_until(secs(5), |w| all_see_each_other(w, &nodes)));
         world.run_for(secs(2));
@@ -110,25 +110,23 @@ fn a_crash_is_noticed_by_everybody_within_the_stated_time() {
 
 #[test]
 fn a_polite_leaver_is_gone_at_once_and_its_node_is_done() {
-    let mut world = World::new(3);
+    let mut world = Sim::new(3);
     let nodes = cluster(&mut world, 3, config);
     assert!(world.run_until(secs(5), |w| all_see_each_other(w, &nodes)));
-    world.command(nodes[2], |node, now| node.leave(now));
+    world.with(nodes[2], |node| node.leave());
     assert!(world.run_until(secs(1), |w| sees(w, nodes[0], 1) && sees(w, nodes[1], 1)));
     assert!(world.run_until(secs(1), |w| {
         w.events(nodes[2]).iter().any(|(_, e)| *e == Event::LeaveDone)
     }));
     assert_eq!(left(&world, nodes[0], nodes[2]), Some(LeaveReason::Left));
     assert_eq!(world.node(nodes[2]).poll_timeout(), None);
-    let refused = world.command(nodes[2], |node, now| {
-        node.send(now, Target::All, Bytes::new(), None)
-    });
+    let refused = world.with(nodes[2], |node| node.send(Target::All, Bytes::new(), None));
     assert_eq!(refused, Err(SendError::Leaving));
 }
 
 #[test]
 fn a_restarted_process_is_a_new_member_at_the_same_and_at_another_address() {
-    let mut world = World::new(4);
+    let mut world = Sim::new(4);
     let nodes = cluster(&mut world, 3, config);
     assert!(world.run_until(secs(5), |w| all_see_each_other(w, &nodes)));
     let (addr, seed) = (world.addr(nodes[2]), world.addr(nodes[0]).to_string());
@@ -146,7 +144,7 @@ fn a_restarted_process_is_a_new_member_at_the_same_and_at_another_address() {
 
 #[test]
 fn joined_and_left_alternate_for_each_member() {
-    let mut world = World::new(5);
+    let mut world = Sim::new(5);
     world.set_link(Link::default().loss(200));
     let nodes = cluster(&mut world, 5, config);
     world.run_for(secs(30));
@@ -179,7 +177,7 @@ fn joined_and_left_alternate_for_each_member() {
 #[test]
 fn two_halves_that_forgot_each_other_meet_again() {
     for seeded in [true, false] {
-        let mut world = World::new(6);
+        let mut world = Sim::new(6);
         let nodes = cluster(&mut world, 4, || config().refresh_interval(None));
         assert!(world.run_until(secs(5), |w| all_see_each_other(w, &nodes)));
         // Without the seed's address in either half, only the memory of failed members can heal.
@@ -201,7 +199,7 @@ fn two_halves_that_forgot_each_other_meet_again() {
 
 #[test]
 fn a_paused_process_does_not_accuse_the_others() {
-    let mut world = World::new(7);
+    let mut world = Sim::new(7);
     let nodes = cluster(&mut world, 5, config);
     assert!(world.run_until(secs(5), |w| all_see_each_other(w, &nodes)));
     world.run_for(secs(1));
@@ -226,20 +224,16 @@ fn a_paused_process_does_not_accuse_the_others() {
 
 #[test]
 fn the_quorum_gate_opens_and_closes_and_broadcasts_wait_for_it() {
-    let mut world = World::new(8);
+    let mut world = Sim::new(8);
     let three = || config().cluster_size(3);
     let a = world.start(three());
     world.run_for(secs(1));
     let sent = world
-        .command(a, |node, now| {
-            node.send(now, Target::All, Bytes::from("hi"), None)
-        })
+        .with(a, |node| node.send(Target::All, Bytes::from("hi"), None))
         .unwrap();
     let late = Some(world.now() + secs(1));
     let lost = world
-        .command(a, |node, now| {
-            node.send(now, Target::All, Bytes::from("no"), late)
-        })
+        .with(a, |node| node.send(Target::All, Bytes::from("no"), late))
         .unwrap();
     world.run_for(secs(2));
     let failed = Event::SendDone {
@@ -271,7 +265,7 @@ fn the_quorum_gate_opens_and_closes_and_broadcasts_wait_for_it() {
 
 #[test]
 fn observers_are_not_counted_and_one_voter_is_its_own_quorum() {
-    let mut world = World::new(9);
+    let mut world = Sim::new(9);
     let a = world.start(config().cluster_size(3));
     let seed = world.addr(a).to_string();
     let b = world.start(config().seed(seed).role(Role::Observer));
@@ -288,7 +282,7 @@ fn observers_are_not_counted_and_one_voter_is_its_own_quorum() {
 
 #[test]
 fn other_settings_are_quarantined_on_both_sides_and_other_names_ignored() {
-    let mut world = World::new(10);
+    let mut world = Sim::new(10);
     let a = world.start(config().cluster_size(3));
     let seed = world.addr(a).to_string();
     let b = world.start(config().cluster_size(5).seed(seed.clone()));
@@ -317,7 +311,7 @@ fn other_settings_are_quarantined_on_both_sides_and_other_names_ignored() {
 
 #[test]
 fn wrong_keys_and_plaintext_are_kept_out_and_named() {
-    let mut world = World::new(11);
+    let mut world = Sim::new(11);
     world.set_crypto(Crypto::Real);
     let a = world.start(config());
     let seed = world.addr(a).to_string();
@@ -339,7 +333,7 @@ fn wrong_keys_and_plaintext_are_kept_out_and_named() {
 
 #[test]
 fn keys_rotate_without_losing_anybody_and_the_one_left_behind_is_named() {
-    let mut world = World::new(12);
+    let mut world = Sim::new(12);
     let nodes = cluster(&mut world, 4, config);
     assert!(world.run_until(secs(5), |w| all_see_each_other(w, &nodes)));
     let (old, new) = (Key::from_bytes([7; 32]), Key::from_bytes([8; 32]));
@@ -351,7 +345,7 @@ fn keys_rotate_without_losing_anybody_and_the_one_left_behind_is_named() {
     for ring in rings {
         for &node in &nodes[..3] {
             let ring = KeyRing::from_keys(ring.clone()).unwrap();
-            world.command(node, |n, now| n.set_keys(now, ring));
+            world.with(node, |n| n.node_mut(|node, now| node.set_keys(now, ring)));
         }
         world.run_for(secs(45));
     }
@@ -382,7 +376,7 @@ fn keys_rotate_without_losing_anybody_and_the_one_left_behind_is_named() {
 
 #[test]
 fn a_node_that_missed_a_rotation_learns_it_before_it_is_ready() {
-    let mut world = World::new(17);
+    let mut world = Sim::new(17);
     let here = world.next_addr();
     let other = world.start(config().key(Key::from_bytes([8; 32])).seed("10.0.0.2"));
     world.run_for(secs(3));
@@ -398,14 +392,12 @@ fn a_node_that_missed_a_rotation_learns_it_before_it_is_ready() {
 
 #[test]
 fn twenty_nodes_under_loss_converge_and_talk() {
-    let mut world = World::new(13);
+    let mut world = Sim::new(13);
     world.set_link(Link::default().loss(50).duplicates(50));
     let nodes = cluster(&mut world, 20, config);
     assert!(world.run_until(secs(20), |w| all_see_each_other(w, &nodes)));
     let id = world
-        .command(nodes[0], |n, now| {
-            n.send(now, Target::All, Bytes::from("x"), None)
-        })
+        .with(nodes[0], |n| n.send(Target::All, Bytes::from("x"), None))
         .unwrap();
     world.run_for(secs(6));
     let ok = world
@@ -421,7 +413,7 @@ fn twenty_nodes_under_loss_converge_and_talk() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
-        let mut world = World::new(seed);
+        let mut world = Sim::new(seed);
         world.set_crypto(if seed % 2 == 0 {
             Crypto::Real
         } else {
@@ -433,7 +425,7 @@ fn the_same_seed_gives_the_same_run() {
             world.run_for(Duration::from_millis(500));
             for &node in &nodes[..4] {
                 let payload = Bytes::from(vec![round; 3000]);
-                let _ = world.command(node, |n, now| n.request(now, Target::All, payload, None));
+                let _ = world.with(node, |n| n.request(Target::All, payload, None));
             }
         }
         world.crash(nodes[4]);

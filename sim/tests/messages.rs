@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use quorate_core::{DeliveryError, Event, ReplyTo, Target};
-use quorate_sim::{Duration, Link, NodeIndex, World, config};
+use quorate_sim::{Duration, Link, NodeIndex, Sim, config};
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn pair(seed: u64) -> (World, NodeIndex, NodeIndex) {
-    let mut world = World::new(seed);
+fn pair(seed: u64) -> (Sim, NodeIndex, NodeIndex) {
+    let mut world = Sim::new(seed);
     let a = world.start(config());
     let b = world.start(config().seed(world.addr(a).to_string()));
     let met = world.run_until(secs(5), |w| {
@@ -34,7 +34,7 @@ fn a_thousand_messages_arrive_in_order_over_a_bad_link() {
     );
     let to = Target::Node(world.id(b));
     for n in 0..1000 {
-        let sent = world.command(a, |node, now| node.send(now, to, bytes(n), Some(now + secs(60))));
+        let sent = world.with(a, |node| node.send(to, bytes(n), Some(node.now() + secs(60))));
         sent.expect("the queue holds 1,024");
     }
     assert!(world.run_until(secs(60), |w| w.messages(b).len() == 1000));
@@ -57,9 +57,7 @@ fn a_mebibyte_arrives_whole_at_five_percent_loss() {
     let to = Target::Node(world.id(b));
     let (payload, started) = (Bytes::from(payload), world.now());
     let copy = payload.clone();
-    world
-        .command(a, |node, now| node.send(now, to, copy, None))
-        .unwrap();
+    world.with(a, |node| node.send(to, copy, None)).unwrap();
     assert!(world.run_until(secs(5), |w| !w.messages(b).is_empty()));
     assert!(world.messages(b)[0].1.payload == payload, "altered on the way");
     assert!(
@@ -69,7 +67,7 @@ fn a_mebibyte_arrives_whole_at_five_percent_loss() {
     );
 }
 
-fn open_request(world: &World, node: NodeIndex, nth: usize) -> ReplyTo {
+fn open_request(world: &Sim, node: NodeIndex, nth: usize) -> ReplyTo {
     world.messages(node)[nth].1.reply_to.expect("a request")
 }
 
@@ -80,9 +78,7 @@ fn requests_are_answered_once_over_a_bad_link() {
     let to = Target::Node(world.id(b));
     for n in 0..200 {
         world
-            .command(a, |node, now| {
-                node.request(now, to, bytes(n), Some(now + secs(30)))
-            })
+            .with(a, |node| node.request(to, bytes(n), Some(node.now() + secs(30))))
             .unwrap();
     }
     let mut answered = 0;
@@ -93,9 +89,7 @@ fn requests_are_answered_once_over_a_bad_link() {
                 open_request(&world, b, answered),
                 world.messages(b)[answered].1.payload.clone(),
             );
-            world
-                .command(b, |node, now| node.reply(now, to, payload))
-                .unwrap();
+            world.with(b, |node| node.reply(to, payload)).unwrap();
             answered += 1;
         }
     }
@@ -114,13 +108,11 @@ fn a_request_to_a_peer_that_goes_ends_early() {
         let (mut world, a, b) = pair(4);
         let to = Target::Node(world.id(b));
         let id = world
-            .command(a, |node, now| {
-                node.request(now, to, bytes(1), Some(now + secs(60)))
-            })
+            .with(a, |node| node.request(to, bytes(1), Some(node.now() + secs(60))))
             .unwrap();
         world.run_for(secs(1));
         if polite {
-            world.command(b, |node, now| node.leave(now));
+            world.with(b, |node| node.leave());
         } else {
             world.crash(b);
         }
@@ -141,7 +133,7 @@ fn a_consumer_that_stops_reading_stops_its_senders_and_nothing_else() {
     let to = Target::Node(world.id(b));
     let (mut accepted, mut refused) = (0, 0);
     for n in 0..4000 {
-        let sent = world.command(a, |node, now| node.send(now, to, bytes(n), Some(now + secs(120))));
+        let sent = world.with(a, |node| node.send(to, bytes(n), Some(node.now() + secs(120))));
         if sent.is_ok() {
             accepted += 1
         } else {
@@ -176,7 +168,7 @@ fn a_partition_in_the_middle_of_a_conversation_heals() {
     world.cut(a, b);
     for n in 0..10 {
         world
-            .command(a, |node, now| node.send(now, to, bytes(n), Some(now + secs(20))))
+            .with(a, |node| node.send(to, bytes(n), Some(node.now() + secs(20))))
             .unwrap();
     }
     world.run_for(secs(2));
@@ -193,9 +185,7 @@ fn after_a_failure_messages_flow_again_and_none_is_run_twice() {
     let (mut world, a, b) = pair(7);
     let to = Target::Node(world.id(b));
     world
-        .command(a, |node, now| {
-            node.request(now, to, bytes(1), Some(now + secs(60)))
-        })
+        .with(a, |node| node.request(to, bytes(1), Some(node.now() + secs(60))))
         .unwrap();
     world.run_for(secs(1));
     world.cut(a, b);
@@ -206,9 +196,7 @@ fn after_a_failure_messages_flow_again_and_none_is_run_twice() {
         [a, b].iter().all(|&n| w.node(n).members().count() == 1)
     }));
     world
-        .command(a, |node, now| {
-            node.request(now, to, bytes(2), Some(now + secs(60)))
-        })
+        .with(a, |node| node.request(to, bytes(2), Some(node.now() + secs(60))))
         .unwrap();
     world.run_for(secs(5));
     let seen: Vec<_> = world.messages(b).iter().map(|(_, m)| m.payload.clone()).collect();

@@ -1,41 +1,41 @@
 //! One thing breaks at a time, and is repaired within the time that is stated for it.
 
 use quorate_core::{Config, Event, LeaveReason, Role};
-use quorate_sim::{Duration, Link, NodeIndex, World, config};
+use quorate_sim::{Duration, Link, NodeIndex, Sim, config};
 use std::net::SocketAddr;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn cluster(world: &mut World, count: usize, config: impl Fn() -> Config) -> Vec<NodeIndex> {
+fn cluster(world: &mut Sim, count: usize, config: impl Fn() -> Config) -> Vec<NodeIndex> {
     let first = world.next_addr();
     let nodes = (0..count).map(|_| world.start(config().seed(first.to_string())));
     nodes.collect()
 }
 
-fn whole(world: &World, nodes: &[NodeIndex]) -> bool {
+fn whole(world: &Sim, nodes: &[NodeIndex]) -> bool {
     nodes.iter().all(|&node| {
         let ids: Vec<_> = world.node(node).members().map(|member| member.id).collect();
         ids.len() == nodes.len() - 1 && nodes.iter().all(|&n| n == node || ids.contains(&world.id(n)))
     })
 }
 
-fn departures(world: &World, nodes: &[NodeIndex]) -> usize {
+fn departures(world: &Sim, nodes: &[NodeIndex]) -> usize {
     let events = nodes.iter().flat_map(|&n| world.events(n));
     events
         .filter(|(_, event)| matches!(event, Event::MemberLeft { .. }))
         .count()
 }
 
-fn handshakes(world: &World, nodes: &[NodeIndex]) -> u64 {
+fn handshakes(world: &Sim, nodes: &[NodeIndex]) -> u64 {
     nodes.iter().map(|&n| world.node(n).stats().handshakes).sum()
 }
 
 #[test]
 fn a_process_that_lost_its_keys_is_back_within_two_seconds() {
     for seed in 0..30 {
-        let mut world = World::new(seed);
+        let mut world = Sim::new(seed);
         let nodes = cluster(&mut world, 3, config);
         assert!(world.run_until(secs(5), |w| whole(w, &nodes)), "seed {seed}");
         world.run_for(secs(3));
@@ -57,7 +57,7 @@ fn a_process_that_lost_its_keys_is_back_within_two_seconds() {
 #[test]
 fn a_node_behind_another_address_goes_on_without_being_missed() {
     for seed in 0..30 {
-        let mut world = World::new(seed);
+        let mut world = Sim::new(seed);
         let nodes = cluster(&mut world, 4, config);
         assert!(world.run_until(secs(5), |w| whole(w, &nodes)), "seed {seed}");
         for hop in 1..4 {
@@ -84,7 +84,7 @@ fn a_node_behind_another_address_goes_on_without_being_missed() {
 #[test]
 fn a_node_that_stood_still_until_all_its_sessions_expired_comes_back() {
     for (seed, pause) in [(1, 4), (2, 20), (3, 200), (4, 1_000), (5, 4_000)] {
-        let mut world = World::new(seed);
+        let mut world = Sim::new(seed);
         let nodes = cluster(&mut world, 3, config);
         assert!(world.run_until(secs(5), |w| whole(w, &nodes)));
         world.run_for(secs(1));
@@ -100,7 +100,7 @@ fn a_node_that_stood_still_until_all_its_sessions_expired_comes_back() {
 #[test]
 fn sessions_outlive_their_keys_under_loss() {
     for seed in 0..4 {
-        let mut world = World::new(seed);
+        let mut world = Sim::new(seed);
         world.set_link(Link::default().loss(50).duplicates(100));
         let nodes = cluster(&mut world, 4, config);
         assert!(world.run_until(secs(20), |w| whole(w, &nodes)), "seed {seed}");
@@ -119,7 +119,7 @@ fn sessions_outlive_their_keys_under_loss() {
 
 #[test]
 fn sessions_that_nobody_needs_expire_quietly_and_are_opened_again() {
-    let mut world = World::new(7);
+    let mut world = Sim::new(7);
     // Observers probe each other at random: with many of them most sessions are unused for long.
     let mut nodes = cluster(&mut world, 2, config);
     let first = world.addr(nodes[0]).to_string();
@@ -143,7 +143,7 @@ fn small_limits_cause_no_storm() {
         (12, || config().max_dials(1_usize).dials_per_second(1_u32)),
     ];
     for (count, config) in make {
-        let mut world = World::new(5);
+        let mut world = Sim::new(5);
         let nodes = cluster(&mut world, count, config);
         world.run_for(secs(40));
         let (shakes, left) = (handshakes(&world, &nodes), departures(&world, &nodes));
@@ -162,14 +162,14 @@ fn small_limits_cause_no_storm() {
 #[test]
 fn two_nodes_with_a_common_member_find_each_other() {
     for seed in 0..30 {
-        let mut world = World::new(seed);
+        let mut world = Sim::new(seed);
         let nodes = cluster(&mut world, 8, config);
         let (hub, away) = (nodes[0], nodes[1]);
         assert!(world.run_until(secs(10), |w| whole(w, &nodes)), "seed {seed}");
         // Sessions to the dead stay open for a while and swallow gossip.
         nodes[2..].iter().for_each(|&node| world.crash(node));
         world.cut(hub, away);
-        let apart = |w: &World| [hub, away].iter().all(|&n| w.node(n).members().count() == 0);
+        let apart = |w: &Sim| [hub, away].iter().all(|&n| w.node(n).members().count() == 0);
         assert!(world.run_until(secs(30), apart), "seed {seed}");
         // The newcomer knows nobody but the hub, and hears of nobody else there.
         let new = world.start(config().seed(world.addr(hub).to_string()));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_core::{
     Config, DeliveryError, DropReason, Event, Message, NodeId, ReplyTo, RequestId, SendId, Target,
 };
-use quorate_sim::{Duration, Instant, Link, NodeIndex, World, config};
+use quorate_sim::{Duration, Instant, Link, NodeIndex, Sim, config};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How late an outcome may come. Timers fire on time in the simulator.
@@ -134,7 +134,7 @@ struct Ledger {
 
 struct Traffic {
     seed: u64,
-    world: World,
+    world: Sim,
     dice: Dice,
     ledgers: Vec<Ledger>,
     config: Config,
@@ -163,7 +163,7 @@ impl Traffic {
         }
         let mut traffic = Self {
             seed,
-            world: World::new(seed),
+            world: Sim::new(seed),
             dice,
             ledgers: Vec::new(),
             config,
@@ -263,7 +263,7 @@ impl Traffic {
                 self.ledgers[node.0].gone = true;
             }
             96 if alive.len() > 2 => {
-                self.world.command(node, |node, now| node.leave(now));
+                self.world.with(node, |node| node.leave());
                 self.ledgers[node.0].gone = true;
             }
             97 if self.ledgers.len() < 8 => self.start(),
@@ -300,11 +300,11 @@ impl Traffic {
         let now = self.world.now();
         let timeout = self.dice.one_in(2).then(|| now + ms(5 + self.dice.below(6000)));
         let deadline = timeout.unwrap_or(now + self.config.message_timeout);
-        let op = self.world.command(node, |node, now| {
+        let op = self.world.with(node, |node| {
             if request {
-                node.request(now, target, bytes, timeout).map(Op::Request)
+                node.request(target, bytes, timeout).map(Op::Request)
             } else {
-                node.send(now, target, bytes, timeout).map(Op::Send)
+                node.send(target, bytes, timeout).map(Op::Send)
             }
         });
         if let Ok(op) = op {
@@ -330,7 +330,7 @@ impl Traffic {
         let Some(op) = self.dice.pick(&open) else {
             return;
         };
-        self.world.command(node, |node, _| match op {
+        self.world.with(node, |node| match op {
             Op::Send(id) => node.cancel_send(id),
             Op::Request(id) => node.cancel_request(id),
         });
@@ -487,14 +487,12 @@ impl Traffic {
         let bytes = payload(REPLY, promise.number, self.dice.size().clamp(HEADER, max));
         if self.dice.one_in(20) {
             let huge = Bytes::from(vec![0; max + 1]);
-            let refused = self
-                .world
-                .command(promise.node, |node, now| node.reply(now, promise.to, huge));
+            let refused = self.world.with(promise.node, |node| node.reply(promise.to, huge));
             assert!(refused.is_err());
         }
         let _ = self
             .world
-            .command(promise.node, |node, now| node.reply(now, promise.to, bytes));
+            .with(promise.node, |node| node.reply(promise.to, bytes));
     }
 
     /// The network is well again and everybody reads: what must hold then.
@@ -558,7 +556,7 @@ impl Traffic {
 
     /// Nobody has anything to do.
     fn check_quiet(&mut self, alive: &[NodeIndex]) {
-        let sent = |world: &World| -> Vec<u64> {
+        let sent = |world: &Sim| -> Vec<u64> {
             alive
                 .iter()
                 .map(|&node| world.node(node).stats().datagrams_sent)
@@ -594,9 +592,7 @@ impl Traffic {
                 let bytes = payload(DIRECT, number, HEADER);
                 let op = self
                     .world
-                    .command(from, |node, now| {
-                        node.send(now, Target::Node(id), bytes, Some(deadline))
-                    })
+                    .with(from, |node| node.send(Target::Node(id), bytes, Some(deadline)))
                     .unwrap();
                 let pending = Pending {
                     number,

@@ -6,7 +6,7 @@ use crate::args;
 use crate::output::round;
 use anyhow::{Context as _, ensure};
 use core::time::Duration;
-use quorate_sim::{NodeIndex, World, config};
+use quorate_sim::{NodeIndex, Sim, config};
 use std::io;
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(nodes: u16, args: &args::Idle) -> anyhow::Result<()> {
 }
 
 fn measure(nodes: u16, seconds: u32) -> anyhow::Result<Virtual> {
-    let mut world = World::new(SEED);
+    let mut world = Sim::new(SEED);
     let mut started: Vec<NodeIndex> = Vec::new();
     for _ in 0..nodes {
         let seeds = started
@@ -43,7 +43,7 @@ fn measure(nodes: u16, seconds: u32) -> anyhow::Result<Virtual> {
     complete(&mut world, &started)?;
     world.run_for(SETTLING);
 
-    let traffic = |world: &World| -> Vec<(u64, u64)> {
+    let traffic = |world: &Sim| -> Vec<(u64, u64)> {
         let stats = started.iter().map(|&node| world.node(node).stats());
         stats
             .map(|stats| (stats.datagrams_sent, stats.bytes_sent))
@@ -74,7 +74,7 @@ fn measure(nodes: u16, seconds: u32) -> anyhow::Result<Virtual> {
 }
 
 /// Waits until all list each other.
-fn complete(world: &mut World, nodes: &[NodeIndex]) -> anyhow::Result<()> {
+fn complete(world: &mut Sim, nodes: &[NodeIndex]) -> anyhow::Result<()> {
     let others = nodes.len() - 1;
     let mut waited = Duration::ZERO;
     loop {

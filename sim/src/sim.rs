@@ -1,0 +1,673 @@
+//! The simulator: it lets things happen one after the other, and tells the observers.
+
+mod builder;
+mod faults;
+mod processes;
+#[cfg(test)]
+mod tests;
+
+pub use builder::Builder;
+
+use crate::app::{App, Cx, Recorder, Said};
+use crate::dns::Dns;
+use crate::fault::Host;
+use crate::network::{Captured, Chances, InFlight, Link, Network, head};
+use crate::observe::{Datagram, Fate, Observer, Provenance, Seen, Violation};
+use crate::schedule::Crypto;
+use crate::trace::TraceHash;
+use crate::world::{NodeIndex, World, host_of};
+use faults::Agenda;
+use quorate_core::{Config, Duration, Event, Instant, Node, ResolveId, SendFailure, Stats};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
+use std::any::Any;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::hash::Hash as _;
+use std::net::SocketAddr;
+
+/// As many datagrams wait for a process as a socket's buffer has room for.
+const SOCKET_BUFFER: usize = 1024;
+/// So many of those are handed over before timers get a turn.
+const BATCH: usize = 32;
+
+/// The purposes for which randomness is drawn, each from a stream of its own.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Loss = 1,
+    Delay,
+    Duplicate,
+    Corrupt,
+    Replay,
+    Dns,
+    Start,
+}
+
+/// Streams of processes begin here: one for the node and one for the application of each start on each host.
+const PROCESS_STREAMS: u64 = 1 << 32;
+
+fn stream(seed: u64, number: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(number);
+    rng
+}
+
+/// What the simulator keeps for a process, beyond what others may see.
+struct Slot<A> {
+    app: A,
+    rng: ChaCha8Rng,
+    /// When the application wants to be woken, on the host's clock.
+    timer: Option<Instant>,
+    /// What arrived while the process could not take it.
+    parked: VecDeque<InFlight>,
+    /// How many of those it was handed since its timers had a turn.
+    batch: usize,
+    /// Until when it is at work on the last input, and how long each one takes.
+    busy_until: Instant,
+    cost: Duration,
+    /// Whether its application takes messages.
+    reading: bool,
+    /// Whether a fault keeps it from that.
+    unread: bool,
+    /// Stopped by [`Sim::pause`], whatever faults there are.
+    held: bool,
+    armed: Option<Instant>,
+    wakes: u64,
+    /// One bit for each datagram that the process was handed, by number.
+    had: Vec<u64>,
+}
+
+impl<A> Slot<A> {
+    const fn reads(&self) -> bool {
+        self.reading && !self.unread
+    }
+}
+
+/// A cluster of simulated hosts with a node and an application `A` on each, in virtual time.
+///
+/// A violation (a checker objects, or an application calls [`Cx::fail`]) panics, unless
+/// [`Builder::collect_violations`] was asked for.
+pub struct Sim<A: App = Recorder> {
+    seed: u64,
+    world: World,
+    network: Network,
+    dns: Dns,
+    crypto: Crypto,
+    slots: Vec<Slot<A>>,
+    factory: Box<dyn FnMut(Host) -> A>,
+    /// Gives a host the settings with which a process starts there.
+    template: Box<dyn Fn(Host) -> Config>,
+    configs: Vec<Config>,
+    /// Wake-ups, earliest first; one that a process no longer wants is skipped.
+    timers: BinaryHeap<Reverse<(Instant, NodeIndex)>>,
+    agenda: Agenda,
+    observers: Vec<Box<dyn Observer>>,
+    violations: Vec<Violation>,
+    collect: bool,
+    covered: BTreeMap<&'static str, u64>,
+    begun: BTreeMap<&'static str, u64>,
+    trace: TraceHash,
+    handled: u64,
+    said: Said,
+    buf: Vec<u8>,
+}
+
+impl Sim<Recorder> {
+    /// Creates an empty simulation, in which tests start what they need, with all checkers; everything random in it is
+    /// drawn from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self::builder().seed(seed).build()
+    }
+
+    /// Returns a builder with the defaults of [`Builder`].
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Returns the events of a process so far, with their true times.
+    pub fn events(&self, index: NodeIndex) -> &[(Instant, Event)] {
+        &self.app(index).events
+    }
+
+    /// Returns the messages that a process's application has taken so far, with their true times.
+    pub fn messages(&self, index: NodeIndex) -> &[(Instant, quorate_core::Message)] {
+        &self.app(index).messages
+    }
+}
+
+impl<A: App> Sim<A> {
+    /// Returns what is true.
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Returns the true time.
+    pub const fn now(&self) -> Instant {
+        self.world.now
+    }
+
+    /// Returns how many datagrams were handed over and timers fired.
+    pub const fn handled(&self) -> u64 {
+        self.handled
+    }
+
+    /// Returns a hash over everything that was sent, told and delivered so far.
+    pub const fn trace_hash(&self) -> u64 {
+        self.trace.value()
+    }
+
+    /// Returns what went wrong so far, if violations are collected.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// Returns how often applications said [`Cx::cover`], by name.
+    pub const fn coverage(&self) -> &BTreeMap<&'static str, u64> {
+        &self.covered
+    }
+
+    /// Returns the first observer of this type.
+    pub fn observer<O: Observer>(&self) -> Option<&O> {
+        self.observers
+            .iter()
+            .find_map(|observer| (&**observer as &dyn Any).downcast_ref())
+    }
+
+    /// Gives the observers back.
+    pub fn into_observers(self) -> Vec<Box<dyn Observer>> {
+        self.observers
+    }
+
+    /// Returns how many faults of each kind have begun.
+    pub const fn faults(&self) -> &BTreeMap<&'static str, u64> {
+        &self.begun
+    }
+
+    /// Reports that something is wrong: a violation, found by somebody who looks from outside.
+    ///
+    /// # Panics
+    /// Unless violations are collected.
+    pub fn violate(&mut self, by: &'static str, what: String) {
+        self.object(by, what);
+    }
+
+    /// Runs for this long in true time.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.world.now + duration;
+        while self.step(end) {}
+    }
+
+    /// Runs until the condition holds, for at most this long in true time; returns whether it did.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.world.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if !self.step(end) {
+                return done(self);
+            }
+        }
+    }
+
+    /// Lets the next thing happen, if it happens before `end` (true time) or then; otherwise time moves to `end`, and
+    /// false is returned. With a collected violation nothing happens any more.
+    ///
+    /// At the same instant faults come first, then datagrams, then timers.
+    pub fn step(&mut self, end: Instant) -> bool {
+        if !self.violations.is_empty() {
+            return false;
+        }
+        let agenda = self.agenda.next_at();
+        let datagram = self.network.next_at().unwrap_or(Instant::FAR_FUTURE);
+        let timer = self
+            .timers
+            .peek()
+            .map_or(Instant::FAR_FUTURE, |Reverse((at, _))| *at);
+        let next = datagram.min(timer).min(agenda);
+        if next > end {
+            self.world.now = end.max(self.world.now);
+            return false;
+        }
+        self.world.now = self.world.now.max(next);
+        if agenda == next {
+            self.do_next_on_agenda();
+        } else if datagram == next {
+            if let Some(flying) = self.network.take() {
+                self.arrive(flying);
+            }
+        } else if let Some(Reverse((at, index))) = self.timers.pop()
+            && self.slots[index.0].armed == Some(at)
+        {
+            self.slots[index.0].armed = None;
+            self.attend(index);
+        }
+        true
+    }
+
+    /// Ends the check: asks every observer whether what is there now may be. Call it when everything had time to
+    /// recover.
+    pub fn finish(&mut self) {
+        for i in 0..self.observers.len() {
+            let observer = &mut self.observers[i];
+            if let Err(what) = observer.finish(&self.world) {
+                let by = observer.name();
+                self.object(by, what);
+            }
+        }
+    }
+
+    pub(crate) fn see(&mut self, seen: &Seen<'_>) {
+        for i in 0..self.observers.len() {
+            let observer = &mut self.observers[i];
+            if let Err(what) = observer.observe(&self.world, seen) {
+                let by = observer.name();
+                self.object(by, what);
+            }
+        }
+    }
+
+    /// # Panics
+    /// Unless violations are collected.
+    fn object(&mut self, by: &'static str, what: String) {
+        let at = self.world.elapsed();
+        let violation = Violation { what, by, at };
+        assert!(self.collect, "seed {:#x}: {violation}", self.seed);
+        self.violations.push(violation);
+    }
+
+    /// Hands a datagram to whom it is for, or lets it wait for him.
+    fn arrive(&mut self, flying: InFlight) {
+        let receiver = self.world.at(flying.datagram.to);
+        let Some(index) = receiver.filter(|&index| self.world.process(index).ended.is_none()) else {
+            return self.undelivered(flying);
+        };
+        let slot = &mut self.slots[index.0];
+        let waits = self.world.processes[index.0].paused.is_some()
+            || self.world.now < slot.busy_until
+            || !slot.parked.is_empty();
+        if !waits {
+            return self.deliver(index, flying);
+        }
+        if slot.parked.len() >= SOCKET_BUFFER {
+            return self.undelivered(flying);
+        }
+        slot.parked.push_back(flying);
+        self.rearm(index);
+    }
+
+    fn undelivered(&mut self, flying: InFlight) {
+        self.see(&Seen::Undelivered {
+            datagram: &flying.datagram,
+        });
+        self.network.recycle(flying.payload);
+    }
+
+    fn deliver(&mut self, index: NodeIndex, mut flying: InFlight) {
+        let slot = &mut self.slots[index.0];
+        let process = &mut self.world.processes[index.0];
+        let Some(node) = process.node.as_mut() else {
+            return;
+        };
+        let local = self.world.machines[process.host.0].clock.read(self.world.now);
+        let (word, bit) = (flying.datagram.number / 64, flying.datagram.number % 64);
+        let word = usize::try_from(word).unwrap_or(usize::MAX);
+        if slot.had.len() <= word {
+            slot.had.resize(word + 1, 0);
+        }
+        let again = slot.had[word] >> bit & 1 == 1;
+        slot.had[word] |= 1 << bit;
+        slot.busy_until = self.world.now + slot.cost;
+        let before = opened(node.stats());
+        node.handle_datagram(local, flying.datagram.from, &mut flying.payload);
+        let opened = opened(node.stats()) > before;
+        self.handled += 1;
+        self.see(&Seen::Arrived {
+            node: index,
+            datagram: &flying.datagram,
+            again,
+            opened,
+        });
+        self.network.recycle(flying.payload);
+        self.flush(index);
+    }
+
+    /// Gives a process its turn: what waits for it first, then its timers, as a driver does.
+    fn attend(&mut self, index: NodeIndex) {
+        loop {
+            let process = &self.world.processes[index.0];
+            let slot = &mut self.slots[index.0];
+            if process.paused.is_some() || process.ended.is_some() || self.world.now < slot.busy_until {
+                break;
+            }
+            let local = self.world.clock(process.host);
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= local);
+            let node_due = due(process.node().and_then(Node::poll_timeout));
+            let app_due = due(slot.timer);
+            if (slot.batch < BATCH || !(node_due || app_due))
+                && let Some(flying) = slot.parked.pop_front()
+            {
+                slot.batch += 1;
+                self.deliver(index, flying);
+            } else if node_due {
+                slot.batch = 0;
+                self.wake(index, local);
+            } else if app_due {
+                slot.timer = None;
+                self.tell(index, App::timeout);
+                self.flush(index);
+            } else {
+                break;
+            }
+        }
+        self.rearm(index);
+    }
+
+    fn wake(&mut self, index: NodeIndex, local: Instant) {
+        let slot = &mut self.slots[index.0];
+        let Some(node) = self.world.processes[index.0].node.as_mut() else {
+            return;
+        };
+        let late = node
+            .poll_timeout()
+            .map_or(Duration::ZERO, |due| local.saturating_since(due));
+        node.handle_timeout(local);
+        slot.busy_until = self.world.now + slot.cost;
+        slot.wakes += 1;
+        self.handled += 1;
+        self.see(&Seen::Woke { node: index, late });
+        self.flush(index);
+    }
+
+    /// Calls the application of a process, and reports what it did.
+    fn tell<T>(&mut self, index: NodeIndex, call: impl FnOnce(&mut A, &mut Cx<'_>) -> T) -> Option<T> {
+        let slot = &mut self.slots[index.0];
+        let process = &mut self.world.processes[index.0];
+        let now = self.world.machines[process.host.0].clock.read(self.world.now);
+        let node = process.node.as_mut()?;
+        let result = call(
+            &mut slot.app,
+            &mut Cx {
+                node,
+                now,
+                true_time: self.world.now,
+                timer: &mut slot.timer,
+                rng: &mut slot.rng,
+                said: &mut self.said,
+            },
+        );
+        if !self.said.is_empty() {
+            self.report(index);
+        }
+        Some(result)
+    }
+
+    fn report(&mut self, index: NodeIndex) {
+        let said = std::mem::take(&mut self.said);
+        for command in &said.commands {
+            if *command == crate::observe::Command::Leave {
+                self.world.processes[index.0]
+                    .leaving
+                    .get_or_insert(self.world.now);
+            }
+            self.see(&Seen::Command { node: index, command });
+        }
+        for name in said.covered {
+            *self.covered.entry(name).or_default() += 1;
+        }
+        if let Some(what) = said.failure {
+            self.object("app", what);
+        }
+    }
+
+    /// Does everything that a node wants done.
+    fn flush(&mut self, index: NodeIndex) {
+        let mut buf = std::mem::take(&mut self.buf);
+        while self.flush_one(index, &mut buf) {}
+        self.buf = buf;
+        self.see(&Seen::Settled { node: index });
+        self.rearm(index);
+    }
+
+    /// Does one thing that a node wants done; returns whether there may be more.
+    fn flush_one(&mut self, index: NodeIndex, buf: &mut Vec<u8>) -> bool {
+        let process = &mut self.world.processes[index.0];
+        if process.paused.is_some() {
+            return false;
+        }
+        let host = process.host;
+        let local = self.world.machines[host.0].clock.read(self.world.now);
+        let Some(node) = process.node.as_mut() else {
+            return false;
+        };
+        if let Some(event) = node.poll_event() {
+            self.trace.number(index.0 as u64);
+            event.hash(&mut self.trace);
+            self.see(&Seen::Event {
+                node: index,
+                event: &event,
+            });
+            if event == Event::LeaveDone {
+                self.end(index);
+            }
+            self.tell(index, |app, cx| app.event(cx, event));
+            return true;
+        }
+        if self.slots[index.0].reads()
+            && let Some(message) = node.poll_message(local)
+        {
+            self.trace.bytes(&message.payload);
+            self.see(&Seen::Message {
+                node: index,
+                message: &message,
+            });
+            self.tell(index, |app, cx| app.message(cx, message));
+            return true;
+        }
+        if let Some(request) = node.poll_resolve() {
+            let (addrs, after) = self.dns.resolve(&request.host);
+            if after.is_zero() {
+                node.handle_resolved(local, request.id, &addrs);
+            } else {
+                self.agenda
+                    .resolve(self.world.now + after, index, request.id, addrs);
+            }
+            return true;
+        }
+        let Some(transmit) = node.poll_transmit(local, buf) else {
+            return false;
+        };
+        let from = process.addr;
+        self.trace.number(self.world.now.as_nanos());
+        self.trace.bytes(buf);
+        self.send(index, from, transmit.to, buf);
+        true
+    }
+
+    fn send(&mut self, sender: NodeIndex, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let datagram = Datagram {
+            number: self.network.number(),
+            sender: Some(sender),
+            intended: self.world.at(to),
+            from,
+            to,
+            len: payload.len(),
+            head: head(payload),
+            provenance: Provenance::Original,
+        };
+        let way = (Some(self.world.process(sender).host), self.host_at(to));
+        self.network.send(self.world.now, way, datagram, payload);
+        self.tell_fates();
+    }
+
+    /// Returns the host of whoever is at an address, or that the address belongs to.
+    fn host_at(&self, addr: SocketAddr) -> Option<Host> {
+        let at = self.world.at(addr).map(|index| self.world.process(index).host);
+        at.or_else(|| host_of(addr))
+    }
+
+    fn tell_fates(&mut self) {
+        let mut fates = std::mem::take(&mut self.network.fates);
+        for (datagram, fate) in fates.drain(..) {
+            self.see(&Seen::Sent {
+                datagram: &datagram,
+                fate,
+            });
+        }
+        self.network.fates = fates;
+    }
+
+    fn resolved(&mut self, index: NodeIndex, id: ResolveId, addrs: &[SocketAddr]) {
+        let process = &mut self.world.processes[index.0];
+        let local = self.world.machines[process.host.0].clock.read(self.world.now);
+        if let Some(node) = process.node.as_mut() {
+            node.handle_resolved(local, id, addrs);
+            self.flush(index);
+        }
+    }
+
+    fn rearm(&mut self, index: NodeIndex) {
+        let slot = &mut self.slots[index.0];
+        let process = &self.world.processes[index.0];
+        // A paused process's timers wait with it; they are armed again when it goes on.
+        let runs = process.paused.is_none() && process.ended.is_none();
+        let Some(node) = process.node().filter(|_| runs) else {
+            return;
+        };
+        let wish = match (node.poll_timeout(), slot.timer) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let due = wish.and_then(|at| self.world.machines[process.host.0].clock.due(at));
+        let at = match (due, slot.parked.is_empty()) {
+            (_, false) => self.world.now,
+            (Some(due), true) => due,
+            (None, true) => return,
+        };
+        let at = at.max(self.world.now).max(slot.busy_until);
+        if slot.armed.is_none_or(|armed| at < armed) {
+            slot.armed = Some(at);
+            self.timers.push(Reverse((at, index)));
+        }
+    }
+
+    /// Tells a node that a datagram could not be sent.
+    pub fn fail_send(&mut self, index: NodeIndex, to: SocketAddr, failure: SendFailure) {
+        self.with(index, |cx| {
+            cx.node_mut(|node, now| node.handle_send_error(now, to, failure));
+        });
+    }
+
+    /// Returns the network's own condition where no fault says otherwise.
+    pub const fn link(&self) -> Link {
+        self.network.link
+    }
+
+    /// Changes how datagrams sent from now on travel where no fault says otherwise.
+    pub fn set_link(&mut self, link: Link) {
+        self.network.link = link;
+    }
+
+    /// Lets a name resolve to these addresses; to none makes resolution fail. `cluster.sim` always resolves to all hosts
+    /// of the schedule with a running process.
+    pub fn set_dns(&mut self, name: &str, addrs: &[SocketAddr]) {
+        self.dns.set(name, addrs);
+    }
+
+    /// Chooses what nodes started from now on seal with.
+    pub fn set_crypto(&mut self, crypto: Crypto) {
+        self.crypto = crypto;
+    }
+
+    /// Cuts the way between two processes' addresses, in both directions.
+    pub fn cut(&mut self, a: NodeIndex, b: NodeIndex) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// Cuts the way from one process's address to another's, and leaves the way back open.
+    pub fn cut_one_way(&mut self, from: NodeIndex, to: NodeIndex) {
+        self.network.cut(self.addr(from), self.addr(to));
+    }
+
+    /// Cuts every way between the processes of one group and those of the other.
+    pub fn partition(&mut self, left: &[NodeIndex], right: &[NodeIndex]) {
+        for &a in left {
+            for &b in right {
+                self.cut(a, b);
+            }
+        }
+    }
+
+    /// Records the last `count` datagrams that are sent from now on.
+    pub fn capture(&mut self, count: usize) {
+        self.network.capture(count);
+    }
+
+    /// Returns what was recorded, oldest first.
+    pub const fn captured(&self) -> &VecDeque<Captured> {
+        self.network.captured()
+    }
+
+    /// Hands bytes to a process at once, as if they had come from `from`: somebody made them up.
+    pub fn inject_datagram(&mut self, index: NodeIndex, from: SocketAddr, payload: &[u8]) {
+        let datagram = Datagram {
+            number: self.network.number(),
+            sender: None,
+            intended: None,
+            from,
+            to: self.addr(index),
+            len: payload.len(),
+            head: head(payload),
+            provenance: Provenance::Foreign,
+        };
+        self.hand_over(datagram, payload);
+    }
+
+    /// Hands a recorded datagram to a process at once, as if it had come from `from`.
+    pub fn replay(&mut self, index: NodeIndex, from: SocketAddr, recorded: &Captured) {
+        let datagram = Datagram {
+            from,
+            to: self.addr(index),
+            provenance: Provenance::Replayed,
+            ..recorded.datagram
+        };
+        self.hand_over(datagram, &recorded.payload);
+    }
+
+    fn hand_over(&mut self, datagram: Datagram, payload: &[u8]) {
+        let flying = self.network.make(self.world.now, datagram, payload);
+        let fate = Fate::Arrives(self.world.now);
+        self.see(&Seen::Sent {
+            datagram: &datagram,
+            fate,
+        });
+        self.arrive(flying);
+    }
+}
+
+fn opened(stats: &Stats) -> u64 {
+    stats.datagrams_opened
+}
+
+impl Chances {
+    fn new(seed: u64) -> Self {
+        let of = |purpose: Purpose| stream(seed, purpose as u64);
+        Self {
+            loss: of(Purpose::Loss),
+            delay: of(Purpose::Delay),
+            duplicate: of(Purpose::Duplicate),
+            corrupt: of(Purpose::Corrupt),
+            replay: of(Purpose::Replay),
+        }
+    }
+}
+
+impl<A: App> std::fmt::Debug for Sim<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sim")
+            .field("seed", &self.seed)
+            .field("world", &self.world)
+            .finish_non_exhaustive()
+    }
+}
