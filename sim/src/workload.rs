@@ -109,7 +109,8 @@ impl Users {
     fn failed(&mut self, cx: &mut Cx<'_>, it: Attempt, error: DeliveryError) {
         // A member that took this one for dead has forgotten which messages it had. The answer to the first one says so,
         // and this member cannot know earlier; the second one has no such excuse.
-        if error == DeliveryError::OutcomeUnknown && !it.again {
+        let repeats = matches!(error, DeliveryError::OutcomeUnknown | DeliveryError::ReplyLost);
+        if repeats && !it.again {
             self.attempt(cx, Attempt { again: true, ..it });
         } else {
             self.trial.failures.push(format!("{it}: {error}"));

@@ -389,10 +389,12 @@ impl Membership {
         let config = &process.config;
         // A way there and back takes less than that where nothing is late.
         let prompt = took < config.probe_timeout.max(config.leave_timeout / 2);
+        // Sessions that were opened from both sides at once take a moment to become one.
+        let known = truth.node(node).interval * 2;
         let heard = || {
             truth.node(node).lists.iter().all(|(&other, listed)| {
                 if listed.present {
-                    listed.since < since && truth.heard_goodbye(world, node, other, since)
+                    listed.since + known < since && truth.heard_goodbye(world, node, other, since)
                 } else {
                     // Who went meanwhile may be the one whose answer it waited for.
                     listed.until < since

@@ -61,6 +61,8 @@ struct Way {
     items: [VecDeque<Item>; 2],
     /// The same payload went both ways, or too much was under way: order cannot be told any more.
     blurred: bool,
+    /// Whether two messages on it were the same, byte for byte.
+    alike: bool,
     /// When the sender said last that the receiver is a member no more.
     lost: Option<Instant>,
     /// When the receiver did so of the sender: it has forgotten what it knew of its messages.
@@ -447,8 +449,10 @@ impl Messaging {
                 ));
             }
         };
+        // Of two that are alike, nobody can tell which one came: the other one may be the one that was lost.
+        way.alike |= way.items[queue].iter().skip(place + 1).any(matches);
         let mut taken = None;
-        let blurred = way.blurred;
+        let blurred = way.blurred || way.alike;
         for _ in 0..=place {
             if let Some(passed) = taken.replace(way.items[queue].pop_front()).flatten() {
                 let acknowledged = passed.acknowledged.is_some() && !blurred;

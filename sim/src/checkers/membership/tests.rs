@@ -387,7 +387,7 @@ fn objects_to_who_takes_no_notice_of_acknowledgements() {
             event: joined,
         },
     );
-    sim.run_for(secs(1));
+    sim.run_for(secs(2));
     let command = &Command::Leave;
     panel.tell(&sim, &Seen::Command { node: A, command });
     sim.with(A, |cx| cx.leave());
