@@ -109,8 +109,11 @@ impl Users {
     fn failed(&mut self, cx: &mut Cx<'_>, it: Attempt, error: DeliveryError) {
         // A member that took this one for dead has forgotten which messages it had. The answer to the first one says so,
         // and this member cannot know earlier; the second one has no such excuse.
-        let repeats = matches!(error, DeliveryError::OutcomeUnknown | DeliveryError::ReplyLost);
-        if repeats && !it.again {
+        if error == DeliveryError::ReplyLost {
+            // Large replies of the bad times are still under way, and leave no room for this one.
+            self.trial.waiting.push(it);
+            cx.set_timer_in(ROOM);
+        } else if error == DeliveryError::OutcomeUnknown && !it.again {
             self.attempt(cx, Attempt { again: true, ..it });
         } else {
             self.trial.failures.push(format!("{it}: {error}"));
