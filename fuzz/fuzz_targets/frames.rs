@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let mut rest = data;
     while let Some((&len, tail)) = rest.split_first() {
         let (frames, tail) = tail.split_at(tail.len().min(usize::from(len) * 5));
-        world.with(a, |node| node.handle_frames(now, peer, frames));
+        world.with(a, |cx| cx.node_mut(|node, now| node.handle_frames(now, peer, frames)));
         world.run_for(Duration::from_millis(u64::from(len)));
         rest = tail;
     }
