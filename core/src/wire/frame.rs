@@ -30,6 +30,22 @@ pub(crate) mod kind {
     pub(crate) const REQUEST: u8 = 0x20;
     pub(crate) const RESPONSE: u8 = 0x21;
 
+    /// Frames of consensus; each is one message of `consensus::Message`.
+    pub(crate) const FOUND_REQUEST: u8 = 0x40;
+    pub(crate) const FOUND_VOTE: u8 = 0x41;
+    pub(crate) const PRE_VOTE: u8 = 0x42;
+    pub(crate) const PRE_VOTE_REPLY: u8 = 0x43;
+    pub(crate) const REQUEST_VOTE: u8 = 0x44;
+    pub(crate) const VOTE: u8 = 0x45;
+    pub(crate) const APPEND: u8 = 0x46;
+    pub(crate) const APPEND_REPLY: u8 = 0x47;
+    pub(crate) const SNAPSHOT: u8 = 0x48;
+    pub(crate) const SNAPSHOT_REPLY: u8 = 0x49;
+    pub(crate) const TIMEOUT_NOW: u8 = 0x4a;
+    pub(crate) const STATUS: u8 = 0x4b;
+    pub(crate) const DRAW: u8 = 0x4c;
+    pub(crate) const DRAWN: u8 = 0x4d;
+
     /// Frames of the session itself.
     pub(crate) const REKEY_M1: u8 = 0x60;
     pub(crate) const REKEY_M2: u8 = 0x61;

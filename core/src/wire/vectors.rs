@@ -9,7 +9,15 @@ use core::fmt::Write as _;
 
 const DOCUMENT: &str = include_str!("../../../docs/wire.md");
 /// The families of vectors. Each has one test that knows all of its names.
-const FAMILIES: [&str; 5] = ["kdf", "aead", "handshake", "membership", "messaging"];
+const FAMILIES: [&str; 7] = [
+    "kdf",
+    "aead",
+    "handshake",
+    "membership",
+    "messaging",
+    "consensus",
+    "status",
+];
 
 /// Reads all vectors: the lines of each block that begins with `# vectors`. A line is `name = hex`, or begins with a
 /// space and continues the one before.

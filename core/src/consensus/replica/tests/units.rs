@@ -1,0 +1,204 @@
+//! What no trace can say: messages that no honest replica sends.
+
+use super::super::*;
+use crate::consensus::log::Snapshot;
+use crate::time::Duration;
+use bytes::Bytes;
+
+pub(super) const HINTS: Hints = Hints {
+    fresh: true,
+    leader_heard: false,
+};
+pub(super) const NOW: Instant = Instant::from_millis(1000);
+
+fn rules(cluster_size: u8) -> Rules {
+    Rules {
+        cluster_size,
+        surge: 0,
+        allow_observers: false,
+        grace: Duration::from_secs(30),
+        log_limit: 2,
+        snapshot_piece: 20,
+    }
+}
+
+pub(super) fn life(name: u8) -> Life {
+    Life::first(NodeId::from_bytes([name; 16]))
+}
+
+pub(super) fn replica(name: u8, cluster_size: u8) -> Replica {
+    Replica::new(rules(cluster_size), life(name).node, true)
+}
+
+/// A group of one that is open and has granted tokens until its log was compacted.
+fn compacted(name: u8) -> Replica {
+    let mut replica = replica(name, 1);
+    let mut out = Output::default();
+    assert!(replica.stand());
+    let group = replica.found(NOW, crate::WallTime::default(), &mut out).unwrap();
+    assert!(replica.open(NOW, &mut out));
+    for request in 0..3 {
+        replica.ask(NOW, group, life(name), request, &mut out);
+    }
+    assert!(replica.log().unwrap().snapshot().is_some());
+    replica
+}
+
+/// Hands messages from one replica to another until there are no more.
+fn exchange(a: &mut Replica, b: &mut Replica, out: Output) {
+    let mut under_way: alloc::collections::VecDeque<_> = out.sends.into();
+    while let Some(envelope) = under_way.pop_front() {
+        let mut out = Output::default();
+        if envelope.to == a.life() {
+            a.receive(NOW, &envelope, HINTS, &mut out);
+        } else if envelope.to == b.life() {
+            b.receive(NOW, &envelope, HINTS, &mut out);
+        }
+        under_way.extend(out.sends);
+    }
+}
+
+/// The pieces of its snapshot that a leader sends to a new learner.
+fn pieces(leader: &mut Replica, learner: Life) -> Vec<Envelope> {
+    let mut out = Output::default();
+    leader.add_learner(learner, &mut out);
+    let question = out.sends.pop().unwrap();
+    let Message::Append { term, .. } = question.message else {
+        panic!("{question:?}");
+    };
+    let nothing = Envelope {
+        from: learner,
+        to: leader.life(),
+        message: founding::nothing_yet(term),
+        ..question
+    };
+    leader.receive(NOW, &nothing, HINTS, &mut out);
+    assert!(out.sends.len() > 1);
+    out.sends
+}
+
+#[test]
+fn a_snapshot_that_shrinks_while_it_is_sent_begins_anew() {
+    let mut leader = compacted(1);
+    let sent = pieces(&mut leader, life(2)).len();
+    // A smaller one takes its place, as after a seat was emptied or a lock released.
+    let part = leader.part.as_mut().unwrap();
+    let last = part.log.snapshot().unwrap().last;
+    let smaller = Snapshot {
+        last: Position {
+            index: last.index + 1,
+            ..last
+        },
+        seats: Seats::default(),
+        data: Bytes::from_static(&[0; 10]),
+    };
+    part.log.compact(smaller, 0);
+    let mut out = Output::default();
+    leader.send_append(life(2), &mut out);
+    let begins = |envelope: &Envelope| {
+        matches!(
+            envelope.message,
+            Message::Snapshot {
+                offset: 0,
+                total: 10,
+                ..
+            }
+        )
+    };
+    assert!(
+        sent > 1 && out.sends.first().is_some_and(begins),
+        "{:?}",
+        out.sends
+    );
+}
+
+#[test]
+fn a_learner_cannot_claim_more_of_a_snapshot_than_there_is() {
+    let mut leader = compacted(1);
+    let sent = pieces(&mut leader, life(2));
+    let Message::Snapshot {
+        term, last, total, ..
+    } = sent[0].message
+    else {
+        panic!("{sent:?}");
+    };
+    for received in [total + 1, u32::MAX] {
+        let mut out = Output::default();
+        let claim = Envelope {
+            from: life(2),
+            to: leader.life(),
+            message: Message::SnapshotReply {
+                term,
+                last,
+                received,
+                round: 1,
+            },
+            ..sent[0]
+        };
+        leader.receive(NOW, &claim, HINTS, &mut out);
+        assert_eq!(out.sends, []);
+        leader.beat(&mut out);
+        assert!(matches!(
+            out.sends[0].message,
+            Message::Snapshot { offset: 0, .. }
+        ));
+    }
+}
+
+#[test]
+fn pieces_of_two_groups_are_not_put_together() {
+    let (mut one, mut other) = (compacted(1), compacted(2));
+    let mut learner = replica(3, 1);
+    let (first, second) = (pieces(&mut one, life(3)), pieces(&mut other, life(3)));
+    // As long as each other, and of the same entry.
+    assert!(first.len() == 5 && second.len() == 5);
+    let mut out = Output::default();
+    for envelope in first[..3].iter().chain([&second[3], &first[4]]) {
+        learner.receive(NOW, envelope, HINTS, &mut out);
+    }
+    assert_eq!(learner.group(), None);
+    // A leader that is told that there is less than there was begins anew.
+    for _ in 0..2 {
+        let mut out = Output::default();
+        other.beat(&mut out);
+        exchange(&mut other, &mut learner, out);
+    }
+    assert_eq!(learner.group(), other.group());
+    assert_eq!(learner.machine(), other.machine());
+}
+
+/// `Found` names another group than the frame that brings it.
+#[test]
+fn a_beginning_of_another_group_is_refused() {
+    let group = |name| Group {
+        founder: life(name),
+        founding: 1,
+    };
+    let receive = |named: Group| {
+        let mut replica = replica(3, 3);
+        let found = Found {
+            group: named,
+            seats: [life(1), life(2), life(3)].into_iter().collect(),
+            token_base: 0,
+        };
+        let envelope = Envelope {
+            group: group(1),
+            from: life(1),
+            to: life(3),
+            message: Message::Append {
+                term: 1,
+                prev: Position::default(),
+                entries: Vec::from([Entry {
+                    term: 1,
+                    command: Command::Found(found),
+                }]),
+                commit: 0,
+                round: 1,
+            },
+        };
+        replica.receive(NOW, &envelope, HINTS, &mut Output::default());
+        replica.group()
+    };
+    assert_eq!(receive(group(1)), Some(group(1)));
+    assert_eq!(receive(group(2)), None);
+}
