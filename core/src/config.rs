@@ -144,6 +144,22 @@ config! {
     /// How long a leaving node waits for acknowledgements of its LEAVE, at most 10 s. Default 500 ms.
     leave_timeout: Duration = ms(500),
 
+    /// How often a leader shows its followers that it leads, and a founder its voters that it lives. 5 ms to 10 s.
+    /// Default 75 ms.
+    consensus_heartbeat: Duration = ms(75),
+    /// Silence of the leader after which a seat campaigns: drawn each time from one to two times this. At least four
+    /// times `consensus_heartbeat`, at most 1 min. Default 500 ms.
+    election_timeout: Duration = ms(500),
+    /// How long a node looks for a group before it takes part in founding one. 200 ms to 1 min. Default 200 ms.
+    found_delay: Duration = ms(200),
+    /// How long a founder that has votes enough waits for the remaining voters, at most 1 min. Default 3 s.
+    found_wait: Duration = secs(3),
+    /// Silence after which a failed member loses its seat. `heartbeat_timeout` to 1 h. Default 10 s.
+    seat_timeout: Duration = secs(10),
+    /// How long a leaving node waits until another has taken over its seat, where the group would end without it. At
+    /// most 10 min. Default 10 s.
+    leave_wait: Duration = secs(10),
+
     /// How long a message is retransmitted before its sender gives up, 10 ms to 10 min. Default 5 s.
     message_timeout: Duration = secs(5),
     /// The largest message, in bytes, 1 to 16 MiB. Default 1 MiB.
@@ -231,6 +247,10 @@ impl Config {
             .probe_timeout(ms(50))
             .gossip_interval(ms(50))
             .heal_interval(secs(2))
+            .consensus_heartbeat(ms(25))
+            .election_timeout(ms(150))
+            .found_wait(ms(800))
+            .seat_timeout(ms(2500))
     }
 
     /// Sets timings for members that are far apart: everything about three times as slow as the default.
@@ -242,7 +262,18 @@ impl Config {
             .probe_timeout(ms(800))
             .gossip_interval(ms(500))
             .heal_interval(secs(20))
+            .consensus_heartbeat(ms(250))
+            .election_timeout(ms(1500))
+            .found_wait(secs(9))
+            .seat_timeout(secs(30))
             .message_timeout(secs(10))
+    }
+
+    /// Returns how long leaving may take: what a seat may have to wait for its replacement, and the goodbye.
+    pub fn longest_leave(&self) -> Duration {
+        let seated = self.cluster_size > 2 && self.role == Role::Voter;
+        let wait = if seated { self.leave_wait } else { Duration::ZERO };
+        wait + self.leave_timeout
     }
 
     /// For how long a node may be isolated before what it knows could bring back ghosts.

@@ -78,3 +78,31 @@ pub enum DeliveryError {
     #[error("this node left the cluster first")]
     Leaving,
 }
+
+/// No token was drawn.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrawError {
+    /// No `cluster_size` is set.
+    #[error("cluster_size is not set")]
+    Disabled,
+    /// Too many requests are open.
+    #[error("too many requests for tokens are open")]
+    QueueFull,
+    /// Observers may not ask (`allow_observers`).
+    #[error("observers may not ask for tokens (allow_observers)")]
+    Observer,
+    /// The group grants nothing yet, or not any more.
+    #[error("the group is not open")]
+    Closed,
+    /// No leader answered in time.
+    #[error("no leader answered in time")]
+    Timeout,
+    /// This node abandoned its group meanwhile.
+    #[error("this node abandoned its group")]
+    Abandoned,
+    /// This node leaves.
+    #[error("this node is leaving the cluster")]
+    Leaving,
+}

@@ -1,9 +1,10 @@
 //! What the node tells the application.
 
-use crate::error::DeliveryError;
+use crate::consensus::Group;
+use crate::error::{DeliveryError, DrawError};
 use crate::id::NodeId;
 use crate::status::{Member, QuarantineReason};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -16,6 +17,11 @@ pub struct SendId(pub(crate) u64);
 /// Names a request given to [`Node::request`](crate::Node::request), unique in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(crate) u64);
+
+/// Names a request for a token, unique in this process.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DrawId(pub(crate) u64);
 
 /// Names a name resolution asked for by [`Node::poll_resolve`](crate::Node::poll_resolve).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,8 +167,98 @@ pub enum Event {
         /// Why.
         reason: RejectReason,
     },
+    /// Another member leads the group that this node belongs to, or none that is known.
+    LeaderChanged {
+        /// The leader; this node, if it leads.
+        leader: Option<NodeId>,
+        /// The term.
+        term: u64,
+    },
+    /// This node left its group and forgot what the group agreed on: nothing that the group granted it holds any more.
+    /// It goes on as a new life, and joins or founds another group.
+    GroupAbandoned {
+        /// The group.
+        group: Group,
+        /// Why.
+        reason: AbandonReason,
+    },
+    /// Two groups of this cluster meet that both have a quorum: more than `cluster_size` (+ `surge`) voters were alive
+    /// at some time. One of the two yields; meanwhile nothing is granted.
+    ConflictDetected {
+        /// The group of this node.
+        ours: Group,
+        /// The other one.
+        theirs: Group,
+    },
+    /// This node would found a group, but must not. Reported once for each reason, until it is over.
+    FoundingRefused {
+        /// Why.
+        reason: FoundingRefusal,
+    },
+    /// The wall clock of a peer is more than an hour away from this node's. Nothing but tokens depends on it: they may go
+    /// back if all voters stop and the first to start again has the clock that is behind.
+    ClockSkewed {
+        /// The peer.
+        id: NodeId,
+        /// By how much.
+        by: Duration,
+    },
+    /// A token was drawn.
+    #[doc(hidden)]
+    TokenDrawn {
+        /// The request.
+        id: DrawId,
+        /// The token.
+        token: u64,
+        /// Who granted it.
+        group: Group,
+        /// Until when it may be believed in.
+        until: Instant,
+    },
+    /// No token was drawn.
+    #[doc(hidden)]
+    TokenFailed {
+        /// The request.
+        id: DrawId,
+        /// Why.
+        error: DrawError,
+    },
     /// [`Node::leave`](crate::Node::leave) is complete; the node does nothing more.
     LeaveDone,
+}
+
+/// Why a node abandoned its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum AbandonReason {
+    /// The founding was not completed in time.
+    NotFounded,
+    /// The group has lost its quorum for good, and enough others are ready to found a new one.
+    QuorumLost,
+    /// Another group has a quorum, and this one has none.
+    Superseded,
+    /// Two groups with a quorum met, and this one yields.
+    Conflict,
+}
+
+/// Why a node does not found a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FoundingRefusal {
+    /// More voters are alive than `cluster_size` and `surge` allow: two groups could be founded side by side.
+    TooManyVoters {
+        /// How many there are, this node included.
+        seen: usize,
+        /// How many there may be.
+        allowed: usize,
+    },
+    /// A process of this cluster has other settings, or no version in common.
+    OtherSettings {
+        /// The process.
+        id: NodeId,
+    },
+    /// The wall clock, or a token of an earlier group, is so far in the future that tokens would run out.
+    TokensExhausted,
 }
 
 /// Why a process refused a handshake that was otherwise valid.

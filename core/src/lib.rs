@@ -65,6 +65,11 @@ extern crate alloc;
 extern crate std;
 
 mod config;
+#[cfg(feature = "simulation")]
+pub mod consensus;
+#[cfg(not(feature = "simulation"))]
+#[allow(dead_code, unreachable_pub, reason = "public with the feature `simulation`")]
+mod consensus;
 mod crypto;
 mod deadlines;
 mod discovery;
@@ -87,6 +92,7 @@ mod usage;
 mod wire;
 
 pub use config::*;
+pub use consensus::{Group, Life};
 #[cfg(feature = "simulation")]
 pub use crypto::SimulatedAead;
 pub use crypto::{Aead, AeadFailed, AeadProvider, PureAead, aead_nonce};
@@ -95,7 +101,7 @@ pub use event::*;
 pub use id::{NodeId, ParseNodeIdError};
 pub use node::{Node, SendFailure, TimerKind, Transmit};
 #[cfg(feature = "planted-bugs")]
-pub use planted::{ParsePlantedBugError, Planted, PlantedBug, plant};
+pub use planted::{ParsePlantedBugError, Planted, PlantedBug, plant, planted};
 pub use stats::{DropReason, Stats};
 pub use status::*;
 pub use time::{Duration, Instant, WallTime};

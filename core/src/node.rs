@@ -8,10 +8,11 @@ mod tests;
 mod views;
 
 use crate::config::{Config, ConfigError, KeyRing, Security};
+use crate::consensus::Consensus;
 use crate::crypto::{AeadProvider, Crypto};
 use crate::discovery::Discovery;
-use crate::error::{ReplyError, SendError};
-use crate::event::{Event, ReplyTo, RequestId, ResolveId, SendId, Target};
+use crate::error::{DrawError, ReplyError, SendError};
+use crate::event::{DrawId, Event, ReplyTo, RequestId, ResolveId, SendId, Target};
 use crate::id::NodeId;
 use crate::membership::Membership;
 use crate::messaging::Messaging;
@@ -38,6 +39,7 @@ pub struct Node {
     discovery: Discovery,
     membership: Membership,
     messaging: Messaging,
+    consensus: Consensus,
     gate: Gate,
     outbox: Outbox,
     events: VecDeque<Event>,
@@ -50,9 +52,6 @@ pub struct Node {
     has_quorum: bool,
     alone: bool,
     state: State,
-    /// The wall clock at the origin of the steady clock. Only for tokens and display.
-    #[expect(dead_code, reason = "tokens are drawn from it once locks are built")]
-    wall: WallTime,
 }
 
 /// How far the node is on its way out.
@@ -94,6 +93,8 @@ pub enum TimerKind {
     Membership,
     /// Retransmission, acknowledgements, deadlines.
     Messaging,
+    /// Elections, leadership, foundings.
+    Consensus,
     /// Broadcasts that wait for a quorum.
     Gate,
 }
@@ -167,6 +168,7 @@ impl Node {
             discovery: Discovery::new(&config, Rng::new(&seed, Stream::Discovery), now),
             membership: Membership::new(id, &config, &seed, now),
             messaging: Messaging::new(&config, Rng::new(&seed, Stream::Messaging)),
+            consensus: Consensus::new(id, &config, &seed, now, wall),
             gate: Gate::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
@@ -177,7 +179,6 @@ impl Node {
             has_quorum: false,
             alone: true,
             state: State::Running,
-            wall,
             config,
         };
         seed.zeroize();
@@ -255,6 +256,10 @@ impl Node {
                 self.messaging
                     .handle_frame(context!(self, now), peer, frame.kind, frame.body)
             }
+            kind::FOUND_REQUEST..=kind::DRAWN => {
+                self.consensus
+                    .handle_frame(context!(self, now), peer, frame.kind, frame.body)
+            }
             _ => return self.stats.drop(DropReason::UnknownFrame),
         };
         if handled.is_err() {
@@ -274,6 +279,7 @@ impl Node {
         self.membership.handle_timeout(context!(self, now));
         self.sessions.handle_timeout(context!(self, now));
         self.messaging.handle_timeout(context!(self, now));
+        self.consensus.handle_timeout(context!(self, now));
         self.gate.handle_timeout(context!(self, now));
         let membership = &self.membership;
         self.discovery
@@ -438,14 +444,27 @@ impl Node {
         self.settle(now);
     }
 
-    /// Says goodbye. Pending messages and requests fail with `Leaving`; [`Event::LeaveDone`] follows within
-    /// `leave_timeout`, and from then on the node does nothing.
+    /// Asks the group for a token, higher than all before. Stands for locks until there are some.
+    ///
+    /// # Errors
+    /// [`DrawError`]; nothing was asked for.
+    #[doc(hidden)]
+    pub fn draw_token(&mut self, now: Instant) -> Result<DrawId, DrawError> {
+        let id = self.take_command_id();
+        let drawn = self.consensus.draw(context!(self, now), id);
+        self.settle(now);
+        drawn.map(|()| DrawId(id))
+    }
+
+    /// Says goodbye. Pending messages and requests fail with `Leaving`. A leader hands leadership over, and a seat that
+    /// its group cannot do without waits up to `leave_wait` for its replacement; then [`Event::LeaveDone`] follows
+    /// within `leave_timeout`, and from then on the node does nothing.
     pub fn leave(&mut self, now: Instant) {
         if self.state == State::Running {
             self.state = State::Leaving;
             self.gate.close(context!(self, now));
             self.messaging.shutdown(context!(self, now));
-            self.membership.leave(context!(self, now));
+            self.consensus.leave(context!(self, now));
             self.settle(now);
         }
     }

@@ -17,6 +17,7 @@ pub(crate) enum Stream {
     Discovery = 3,
     Membership = 4,
     Messaging = 5,
+    Consensus = 6,
 }
 
 /// Draws that need no secrecy after the fact: jitter, shuffles, indexes, epochs.

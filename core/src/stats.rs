@@ -124,6 +124,12 @@ pub struct Stats {
     pub refutations: u64,
     /// Times the timers ran over 100 ms late.
     pub late_timeouts: u64,
+    /// Groups that this node has founded.
+    pub groups_founded: u64,
+    /// Groups that this node has abandoned.
+    pub groups_abandoned: u64,
+    /// Other groups with a quorum that were met.
+    pub conflicts: u64,
     drops: Drops,
 }
 

@@ -1,6 +1,8 @@
 //! Views of the node for people and for decisions of the application.
 
 use crate::config::{Config, KeyId, Role};
+use crate::consensus::{Group, Life};
+use crate::event::FoundingRefusal;
 use crate::id::NodeId;
 use crate::time::Duration;
 use alloc::string::String;
@@ -171,4 +173,98 @@ pub struct Status {
     pub health: u8,
     /// This node's SWIM incarnation.
     pub incarnation: u32,
+    /// How the group that takes decisions stands; `None` without `cluster_size`.
+    pub consensus: Option<ConsensusStatus>,
+}
+
+/// What a node is for its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConsensusRole {
+    /// Belongs to none: an observer, or a voter that looks for a group.
+    None,
+    /// Collects votes for founding one.
+    Founder,
+    /// Follows the leader without a seat.
+    Learner,
+    /// Has a seat.
+    Follower,
+    /// Has a seat and stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// How far the log of a peer is, as its leader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Replication {
+    /// The peer.
+    pub life: Life,
+    /// Whether it has a seat.
+    pub seated: bool,
+    /// Up to which entry it has the log.
+    pub matched: u64,
+    /// How long ago it last answered.
+    pub silent_for: Duration,
+}
+
+/// How the group that takes decisions stands, as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsensusStatus {
+    /// The present life of this node.
+    pub life: Life,
+    /// What it is for its group.
+    pub role: ConsensusRole,
+    /// The group.
+    pub group: Option<Group>,
+    /// The term, 0 without a group.
+    pub term: u64,
+    /// Who leads, as far as it is known.
+    pub leader: Option<NodeId>,
+    /// The last entry of the log.
+    pub last: u64,
+    /// The last entry that is known to be committed.
+    pub commit: u64,
+    /// The last entry that is applied.
+    pub applied: u64,
+    /// Who is seated.
+    pub seats: Vec<Life>,
+    /// Whether the group grants anything.
+    pub open: bool,
+    /// How long until it does, where this node leads and only waits for that.
+    pub grace_left: Option<Duration>,
+    /// How far the others are, where this node leads.
+    pub peers: Vec<Replication>,
+    /// Whether the group has lost its quorum for so long that this node is ready to found another.
+    pub orphaned: bool,
+    /// Why nothing can be decided now; `None` if it can, as far as this node knows.
+    pub problem: Option<ConsensusProblem>,
+}
+
+/// Why nothing can be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConsensusProblem {
+    /// Fewer voters than needed are ready to found a group.
+    TooFewVoters {
+        /// How many are, this node included.
+        ready: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// A group must not be founded.
+    Refused(FoundingRefusal),
+    /// A group is being founded, or an election is under way.
+    InProgress,
+    /// Too few seats of the group answer.
+    NoQuorum {
+        /// How many have answered lately, this node included.
+        answering: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// The group waits until what an earlier one granted is over.
+    Grace,
 }

@@ -91,6 +91,11 @@ impl WallTime {
         Self(micros)
     }
 
+    /// Returns the wall time this much later, as the steady clock counts it.
+    pub(crate) const fn after(self, elapsed: Duration) -> Self {
+        Self(self.0.saturating_add(elapsed.as_micros() as u64))
+    }
+
     /// Returns the microseconds since 1970-01-01 UTC.
     pub const fn as_unix_micros(self) -> u64 {
         self.0

@@ -171,9 +171,12 @@ impl Cluster {
 
     // Waiting.
 
-    /// Waits until discovery has tried every seed, and those that answered were asked for their members. A node whose
-    /// seeds all stay silent is ready too, and alone. Takes as long as the slowest seed: some seconds at most. Cancel
-    /// safe.
+    /// Waits until this node plays its part: discovery has tried every seed, those that answered were asked for their
+    /// members, and with `cluster_size` set a voter has its seat, or is ready to take one while all are held.
+    ///
+    /// Without `cluster_size` a node whose seeds all stay silent is ready too, and alone; that takes as long as the
+    /// slowest seed, some seconds at most. With it there is no limit: until a quorum of voters runs, no voter is ready.
+    /// Start the voters of a new cluster side by side, none after the readiness of another. Cancel safe.
     ///
     /// # Errors
     /// [`ReadyError::UnknownKey`] if no member was found and a seed uses a key that this node does not have;
@@ -186,7 +189,7 @@ impl Cluster {
                 Some((addr, key)) if view.members.is_empty() => {
                     Some(Err(ReadyError::UnknownKey { addr, key }))
                 }
-                _ => Some(Ok(())),
+                _ => view.settled.then_some(Ok(())),
             },
         };
         self.handle.shared.wait(check).await
@@ -439,7 +442,9 @@ impl Cluster {
         self.ask(|slot| Command::SetKeys(keys, slot)).await
     }
 
-    /// Leaves the cluster: says goodbye, and waits until others have heard it, at most `leave_timeout` and a second.
+    /// Leaves the cluster: hands leadership over, waits for a replacement where its group would end without
+    /// it (at most `leave_wait`), says goodbye, and waits until others have heard it, at most `leave_timeout` and a
+    /// second.
     /// Calling it again, also at the same time, waits for the same end.
     ///
     /// Everything that is under way ends at once, and every later call on any handle ends with [`Closed`]. What is

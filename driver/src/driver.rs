@@ -44,7 +44,7 @@ const RECEIVE_FAILURES: u32 = 500;
 /// How often in a row a socket may have something that is no datagram (ICMP errors), until it is left alone that long
 /// too: it may go on for ever.
 const RECEIVE_NOTHING: u32 = 64;
-/// How long leaving may take beyond `leave_timeout`, should the node never say that it is done.
+/// How long leaving may take beyond what the config allows, should the node never say that it is done.
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a node is made of, besides an [`Io`].
@@ -151,6 +151,7 @@ impl<I: Io> Driver<I> {
         let view = View {
             has_quorum: node.has_quorum(),
             quorum_size: copy.quorum_size(),
+            settled: node.is_settled(),
             ..View::default()
         };
         let keeper = ViewKeeper::new(&copy, &view, now);
@@ -355,7 +356,7 @@ impl<I: Io> Driver<I> {
         if self.leaving.is_none() && self.shared.wants_leave() {
             let now = self.io.now();
             self.node.leave(now);
-            self.leaving = Some(now + self.node.config().leave_timeout + LEAVE_GRACE);
+            self.leaving = Some(now + self.node.config().longest_leave() + LEAVE_GRACE);
         }
     }
 

@@ -58,9 +58,10 @@ pub use testing::Filter;
 
 pub use bytes::Bytes;
 pub use quorate_core::{
-    Aead, AeadFailed, AeadProvider, Config, ConfigError, ConfigFault, DEFAULT_PORT, DeliveryError,
-    DropReason, Duration, Instant, Key, KeyError, KeyId, KeyRing, KeyUsage, LeaveReason, MAX_CLUSTER_SIZE,
+    AbandonReason, Aead, AeadFailed, AeadProvider, Config, ConfigError, ConfigFault, ConsensusProblem,
+    ConsensusRole, ConsensusStatus, DEFAULT_PORT, DeliveryError, DropReason, Duration, FoundingRefusal,
+    Group, Instant, Key, KeyError, KeyId, KeyRing, KeyUsage, LeaveReason, Life, MAX_CLUSTER_SIZE,
     MAX_DATAGRAM, MAX_METADATA, MAX_NAME, Member, MemberState, NodeId, PROTOCOL_VERSIONS, ParseNodeIdError,
-    QuarantineReason, Quarantined, RejectReason, ReplyError, Role, Security, Seed, SeedError, SendError,
-    SendFailure, Settings, Stats, Status, WallTime,
+    QuarantineReason, Quarantined, RejectReason, Replication, ReplyError, Role, Security, Seed, SeedError,
+    SendError, SendFailure, Settings, Stats, Status, WallTime,
 };

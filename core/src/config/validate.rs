@@ -188,7 +188,28 @@ impl Config {
             );
         }
         faults.range("leave_timeout", self.leave_timeout, ms(0), secs(10));
+        self.check_consensus(faults);
         faults.range("message_timeout", self.message_timeout, ms(10), secs(600));
+    }
+
+    fn check_consensus(&self, faults: &mut Faults) {
+        let beat = self.consensus_heartbeat;
+        faults.range("consensus_heartbeat", beat, ms(5), secs(10));
+        faults.range(
+            "election_timeout",
+            self.election_timeout,
+            beat.saturating_mul(4).min(secs(60)),
+            secs(60),
+        );
+        faults.range("found_delay", self.found_delay, ms(200), secs(60));
+        faults.range("found_wait", self.found_wait, ms(0), secs(60));
+        faults.range(
+            "seat_timeout",
+            self.seat_timeout,
+            self.heartbeat_timeout.min(secs(3600)),
+            secs(3600),
+        );
+        faults.range("leave_wait", self.leave_wait, ms(0), secs(600));
     }
 
     fn check_bounds(&self, faults: &mut Faults) {

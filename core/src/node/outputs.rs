@@ -103,6 +103,7 @@ impl Node {
             (self.discovery.poll_timeout(), TimerKind::Discovery),
             (self.membership.poll_timeout(), TimerKind::Membership),
             (self.messaging.poll_timeout(), TimerKind::Messaging),
+            (self.consensus.poll_timeout(), TimerKind::Consensus),
             (self.gate.poll_timeout(), TimerKind::Gate),
         ];
         timers

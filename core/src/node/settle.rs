@@ -2,6 +2,7 @@
 
 use super::gate::Waiting;
 use super::{Node, State, context};
+use crate::consensus::Surroundings;
 use crate::error::DeliveryError;
 use crate::event::{Event, LeaveReason, RejectReason};
 use crate::id::NodeId;
@@ -34,6 +35,15 @@ impl Node {
             self.events.push_back(Event::Ready);
         }
         self.update_quorum(now);
+        let around = Surroundings {
+            ready: self.discovery.is_ready(),
+            voters: self.membership.voters_present(),
+            quarantined: self.sessions.quarantined_voter(),
+        };
+        self.consensus.look(context!(self, now), around);
+        if self.state == State::Leaving && self.consensus.may_go() {
+            self.membership.leave(context!(self, now));
+        }
         if self.state == State::Leaving && self.membership.left() {
             self.state = State::Left;
             self.sessions.close_all(context!(self, now));
@@ -64,11 +74,15 @@ impl Node {
                 self.membership
                     .peer_up(context!(self, now), peer, addr, role, observed, expected);
                 self.messaging.link_up(peer);
+                let settings = self.sessions.settings();
+                self.consensus.adopt(&settings);
+                self.consensus.peer_up(context!(self, now), peer, role);
                 self.held.remove(&peer);
                 self.outbox.relist(peer);
             }
             SessionEvent::Down { peer } => {
                 self.membership.peer_down(context!(self, now), peer);
+                self.consensus.peer_down(context!(self, now), peer);
                 self.forget_frames_for(peer);
             }
             SessionEvent::Moved { peer, addr } => self.membership.peer_moved(context!(self, now), peer, addr),
@@ -109,7 +123,8 @@ impl Node {
 
     /// Why a process that was let in by its key cannot become a member.
     fn refusal(&mut self, peer: NodeId) -> Option<RejectReason> {
-        if self.state != State::Running {
+        // One that waits for its replacement is still of use to those who come.
+        if self.state != State::Running && self.consensus.may_go() {
             return Some(RejectReason::Leaving);
         }
         let full = self.membership.member_count() >= self.config.max_members;
@@ -147,6 +162,7 @@ impl Node {
                     let (peer, reason) = (member.id, *reason);
                     self.sessions.set_lost(peer, true);
                     self.messaging.peer_gone(context!(self, now), peer);
+                    self.consensus.member_left(context!(self, now), peer, reason);
                     // A leaver closes its sessions itself, once it has its acknowledgements.
                     let forget = reason == LeaveReason::Failed && planted(PlantedBug::HealingForgets);
                     if reason == LeaveReason::Replaced || forget {
@@ -156,7 +172,10 @@ impl Node {
                     self.forget_frames_for(peer);
                     self.drain_sessions(now);
                 }
-                Event::MemberJoined(member) => self.sessions.set_lost(member.id, false),
+                Event::MemberJoined(member) => {
+                    self.sessions.set_lost(member.id, false);
+                    self.consensus.member_joined(member.id);
+                }
                 // Dialling back shows a process that missed a rotation the key that it lacks, before it takes itself
                 // for ready. Only seeds are dialled: a HELLO under an unknown key proves nothing about its source.
                 Event::UnknownKey { addr, .. } if self.discovery.knows(*addr) => {

@@ -67,9 +67,22 @@ impl Node {
         self.discovery.usage(&self.config, &mut usage);
         self.membership.usage(&self.config, &mut usage);
         self.messaging.usage(&mut usage);
+        self.consensus.usage(&self.config, &mut usage);
         self.gate.usage(&self.config, &mut usage);
         self.outbox.usage(&self.config, &mut usage);
         usage
+    }
+
+    /// Returns whether this node plays its part in decisions: a voter that has a seat, or is ready to take one while all
+    /// are held. Always true for observers and without `cluster_size`.
+    pub fn is_settled(&self) -> bool {
+        self.consensus.is_settled()
+    }
+
+    /// Returns the replica, for simulators to look at.
+    #[cfg(feature = "simulation")]
+    pub const fn replica(&self) -> &crate::consensus::Replica {
+        self.consensus.replica()
     }
 
     /// Returns the state of the node.
@@ -99,6 +112,7 @@ impl Node {
             unknown_keys: self.sessions.unknown_keys(now),
             health: self.membership.health(),
             incarnation: self.membership.own_incarnation(),
+            consensus: self.consensus.status(now, &self.config),
         }
     }
 }

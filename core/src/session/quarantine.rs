@@ -27,6 +27,7 @@ pub(super) struct Quarantine {
     reasons: Vec<QuarantineReason>,
     until: Instant,
     wake: Instant,
+    voter: bool,
 }
 
 /// Returns the highest version that both ranges have.
@@ -178,7 +179,7 @@ impl Sessions {
                     return false;
                 }
                 self.install(cx, local, true);
-                self.put_quarantine(cx.now, peer, addr, expected, reasons, dialled);
+                self.put_quarantine(cx.now, peer, (addr, hail.role), expected, reasons, dialled);
                 true
             }
         }
@@ -188,7 +189,7 @@ impl Sessions {
         &mut self,
         now: Instant,
         peer: NodeId,
-        addr: SocketAddr,
+        (addr, role): (SocketAddr, Role),
         expected: Option<NodeId>,
         reasons: Vec<QuarantineReason>,
         dialled: bool,
@@ -216,6 +217,7 @@ impl Sessions {
                 reasons,
                 until: now + KEPT,
                 wake,
+                voter: role == Role::Voter,
             },
         );
     }
@@ -249,6 +251,12 @@ impl Sessions {
             self.end_quarantine_entry(peer);
             self.forget(now, peer);
         }
+    }
+
+    /// Returns one of the quarantined voters, if there are any. Observers block nothing.
+    pub(crate) fn quarantined_voter(&self) -> Option<NodeId> {
+        let voter = self.quarantine.iter().find(|(_, entry)| entry.voter);
+        voter.map(|(&id, _)| id)
     }
 
     /// Returns the quarantined processes.

@@ -11,7 +11,10 @@ use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use futures_core::Stream;
-use quorate_core::{Event, KeyId, LeaveReason, Member, NodeId, QuarantineReason, RejectReason};
+use quorate_core::{
+    AbandonReason, Duration, Event, FoundingRefusal, Group, KeyId, LeaveReason, Member, NodeId,
+    QuarantineReason, RejectReason,
+};
 use std::sync::Mutex;
 
 /// How many events may wait for one subscriber.
@@ -74,6 +77,41 @@ pub enum ClusterEvent {
         /// Why.
         reason: RejectReason,
     },
+    /// Another member leads the group that takes decisions, or none that is known.
+    LeaderChanged {
+        /// The leader; this node, if it leads.
+        leader: Option<NodeId>,
+        /// The term.
+        term: u64,
+    },
+    /// This node left its group and forgot what the group agreed on. It joins or founds another one.
+    GroupAbandoned {
+        /// The group.
+        group: Group,
+        /// Why.
+        reason: AbandonReason,
+    },
+    /// Two groups of this cluster meet that both have a quorum: more than `cluster_size` (+ `surge`) voters were alive
+    /// at some time. One of the two yields.
+    ConflictDetected {
+        /// The group of this node.
+        ours: Group,
+        /// The other one.
+        theirs: Group,
+    },
+    /// This node would found a group, but must not. Reported once for each reason, until it is over.
+    FoundingRefused {
+        /// Why.
+        reason: FoundingRefusal,
+    },
+    /// The wall clock of a peer is more than an hour away from this node's. Nothing but tokens depends on it: they may go
+    /// back if all voters stop and the first to start again has the clock that is behind.
+    ClockSkewed {
+        /// The peer.
+        id: NodeId,
+        /// By how much.
+        by: Duration,
+    },
     /// This many events before the next one were lost, because this subscriber read too slowly. What is true now is
     /// told by [`Cluster::members`](crate::Cluster::members).
     Lagged(u64),
@@ -93,6 +131,11 @@ impl ClusterEvent {
             Event::QuarantineEnded { id } => Self::QuarantineEnded { id },
             Event::UnknownKey { addr, key } => Self::UnknownKey { addr, key },
             Event::Rejected { addr, reason } => Self::Rejected { addr, reason },
+            Event::LeaderChanged { leader, term } => Self::LeaderChanged { leader, term },
+            Event::GroupAbandoned { group, reason } => Self::GroupAbandoned { group, reason },
+            Event::ConflictDetected { ours, theirs } => Self::ConflictDetected { ours, theirs },
+            Event::FoundingRefused { reason } => Self::FoundingRefused { reason },
+            Event::ClockSkewed { id, by } => Self::ClockSkewed { id, by },
             _ => return None,
         })
     }

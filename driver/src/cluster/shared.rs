@@ -51,6 +51,8 @@ pub(crate) struct View {
     pub(crate) has_quorum: bool,
     pub(crate) quorum_size: usize,
     pub(crate) ready: bool,
+    /// The node plays its part in decisions.
+    pub(crate) settled: bool,
     /// A seed that uses an unknown key.
     pub(crate) unknown_key: Option<(SocketAddr, KeyId)>,
     /// Set once the driver has stopped.

@@ -240,7 +240,7 @@ fn shutdown_ends_the_driver_in_bounded_time_for_all_who_call_it() {
     io.world().jump = true;
     let other = cluster.clone();
     block_on(zip(driver.run(), zip(cluster.shutdown(), other.shutdown())));
-    let bound = cluster.config().leave_timeout + LEAVE_GRACE;
+    let bound = cluster.config().longest_leave() + LEAVE_GRACE;
     assert!(io.now() <= Instant::ZERO + bound);
     block_on(cluster.closed()).expect("it was asked to");
     assert!(!cluster.has_quorum());

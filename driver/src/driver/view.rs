@@ -18,6 +18,7 @@ pub(crate) struct ViewKeeper {
     seeds: BTreeSet<SocketAddr>,
     has_quorum: bool,
     ready: bool,
+    settled: bool,
     /// An observer adopts the cluster's settings; a voter's are its own.
     adopts: bool,
     copied: Instant,
@@ -33,6 +34,7 @@ impl ViewKeeper {
             seeds: config.seeds.iter().filter_map(literal).collect(),
             has_quorum: view.has_quorum,
             ready: view.ready,
+            settled: view.settled,
             adopts: config.role == Role::Observer,
             copied: now,
         }
@@ -82,6 +84,11 @@ impl ViewKeeper {
     /// Brings up to date what has no event of its own.
     pub(crate) fn publish(&mut self, node: &Node, shared: &Shared, now: Instant) {
         self.set_quorum(shared, node.has_quorum());
+        let settled = node.is_settled();
+        if self.settled != settled {
+            self.settled = settled;
+            shared.update(|view| view.settled = settled);
+        }
         if now.saturating_since(self.copied) >= COPY_INTERVAL && shared.take_view_read() {
             self.copied = now;
             shared.update(|view| view.members = node.members().map(|member| (member.id, member)).collect());

@@ -1,0 +1,84 @@
+//! Two groups that meet. More voters were alive than may be, or this would not happen.
+
+use super::Consensus;
+use super::announce::Sighting;
+use crate::consensus::life::Group;
+use crate::consensus::replica::Output;
+use crate::event::{AbandonReason, Event};
+use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
+use crate::time::Instant;
+
+/// The other group, and when it was met.
+#[derive(Debug, Default)]
+pub(super) struct Met(Option<(Group, Instant)>);
+
+/// What decides which of two groups yields: one in its grace does; else the older one.
+fn rank(gate: Option<bool>, token_base: u64, group: Group) -> (bool, u64, Group) {
+    (gate.is_some(), token_base, group)
+}
+
+impl Consensus {
+    /// Deals with another group that has a quorum, if one is heard of.
+    pub(super) fn settle_conflicts(&mut self, cx: &mut Context<'_>) {
+        let (now, config) = (cx.now, cx.config);
+        let Some(ours) = self.replica.group() else { return };
+        let others = self
+            .sightings
+            .live(now, config)
+            .filter(|sighting| sighting.group != ours);
+        let other = others.max_by_key(|sighting| sighting.confirmed);
+        let Some(other) = other.copied() else {
+            self.met = Met::default();
+            return;
+        };
+        // Without a quorum of its own this group is over: `consider_abandoning`.
+        if self.is_leaderless(now, config) {
+            return;
+        }
+        let since = match self.met.0 {
+            Some((group, since)) if group == other.group => since,
+            _ => {
+                self.met = Met(Some((other.group, now)));
+                cx.stats.conflicts += 1;
+                cx.events.push_back(Event::ConflictDetected {
+                    ours,
+                    theirs: other.group,
+                });
+                now
+            }
+        };
+        // Both have a quorum only if both have shown one after they met.
+        let own = self
+            .own_sighting(now, config)
+            .or_else(|| self.sightings.get(ours).copied());
+        let both = other.confirmed > since && own.is_some_and(|own| own.confirmed > since);
+        if both {
+            self.yield_or_close(cx, &other);
+        }
+    }
+
+    fn yield_or_close(&mut self, cx: &mut Context<'_>, other: &Sighting) {
+        let Some(machine) = self.replica.machine() else {
+            return;
+        };
+        let own = rank(machine.gate(), machine.found.token_base, machine.found.group);
+        let theirs = rank(other.gate, other.token_base, other.group);
+        if own < theirs {
+            // SAFETY (close): what this group granted holds until the other one grants nothing any more.
+            let closed = other.gate == Some(false) || planted(PlantedBug::YieldBeforeClose);
+            if closed {
+                self.abandon(cx, AbandonReason::Conflict);
+            }
+            return;
+        }
+        if self.replica.leadership().is_none() || planted(PlantedBug::CloseLeftOut) {
+            return;
+        }
+        let mut out = Output::default();
+        if !self.replica.close(cx.now, &mut out) {
+            self.replica.prolong_close(cx.now);
+        }
+        self.carry_out(cx, out);
+    }
+}

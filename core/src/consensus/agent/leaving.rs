@@ -1,0 +1,111 @@
+//! Leaving politely: a group loses no seat that it cannot do without, and no leader before it has another.
+
+use super::Consensus;
+use super::announce::Belonging;
+use crate::config::Config;
+use crate::consensus::life::Life;
+use crate::consensus::replica::Output;
+use crate::outbox::Context;
+use crate::time::Instant;
+use alloc::vec::Vec;
+
+/// A node on its way out.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    until: Instant,
+    look_at: Instant,
+    done: bool,
+}
+
+impl Leaving {
+    pub(super) fn next(&self) -> Instant {
+        if self.done {
+            Instant::FAR_FUTURE
+        } else {
+            self.look_at.min(self.until)
+        }
+    }
+}
+
+impl Consensus {
+    /// Begins to leave. [`Consensus::may_go`] says when the goodbye may be said.
+    pub(crate) fn leave(&mut self, cx: &mut Context<'_>) {
+        self.leaving = Some(Leaving {
+            until: cx.now + cx.config.leave_wait,
+            look_at: cx.now,
+            done: !self.enabled() || self.replica.group().is_none(),
+        });
+        self.standing = None;
+        self.replica.withdraw();
+        self.draws.refuse(cx);
+        self.announce_at = cx.now;
+        self.rearm(cx.now, cx.config);
+        self.leave_due(cx);
+    }
+
+    /// Whether the group can do without this node, or has had its time.
+    pub(crate) fn may_go(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.done)
+    }
+
+    pub(super) fn leave_due(&mut self, cx: &mut Context<'_>) {
+        let (now, config) = (cx.now, cx.config);
+        let Some(leaving) = &self.leaving else { return };
+        if leaving.done {
+            return;
+        }
+        let done = leaving.until <= now || !self.is_needed(now, config);
+        let look = leaving.look_at <= now;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.done = done;
+            if look {
+                leaving.look_at = now + config.election_timeout;
+            }
+        }
+        if !done && look && self.replica.leadership().is_some() {
+            let heirs: Vec<Life> = self
+                .voters_said(now, config)
+                .filter(|(_, said)| !said.leaving && self.answers(now, config, said.life))
+                .map(|(_, said)| said.life)
+                .collect();
+            let mut out = Output::default();
+            self.replica.transfer(&heirs, &mut out);
+            self.carry_out(cx, out);
+        }
+    }
+
+    /// Whether the group goes on better if this node stays a little longer: it has a seat. A seat becomes empty by the
+    /// log, one after the other and never one of the last Q; so of several who leave at once nobody goes who is needed,
+    /// and a leader goes when another one leads. A group of which others leave as well, and that nobody could fill up,
+    /// ends anyway.
+    fn is_needed(&self, now: Instant, config: &Config) -> bool {
+        let (me, rules) = (self.replica.life(), self.replica.rules());
+        // With one or two seats none can ever be replaced.
+        if rules.seats() < 3 || !self.replica.is_seated() {
+            return false;
+        }
+        let seated = |life: Life| self.replica.seats().is_some_and(|seats| seats.contains(life));
+        let (mut staying, mut going, mut spare) = (0, 0, 0);
+        for (_, said) in self.voters_said(now, config).filter(|(_, said)| said.life != me) {
+            // The leader does not tell who has no seat any more.
+            let newer = |belongs: &&Belonging| {
+                Some(belongs.group) == self.replica.group() && belongs.last > self.replica.last()
+            };
+            if said
+                .belongs
+                .as_ref()
+                .filter(newer)
+                .is_some_and(|belongs| !belongs.seats.contains(me))
+            {
+                return false;
+            }
+            match (seated(said.life), said.leaving) {
+                (true, false) => staying += 1,
+                (true, true) => going += 1,
+                (false, leaving) => spare += usize::from(!leaving),
+            }
+        }
+        let over = going > 0 && staying + spare + 1 < rules.quorum();
+        !over && !self.is_leaderless(now, config)
+    }
+}

@@ -1,0 +1,141 @@
+//! What can be seen of it.
+
+use super::Consensus;
+use crate::config::Config;
+use crate::consensus::life::Life;
+use crate::consensus::replica::Role;
+use crate::status::{ConsensusProblem, ConsensusRole, ConsensusStatus, Replication};
+use crate::time::Instant;
+#[cfg(feature = "simulation")]
+use crate::usage::Usage;
+use alloc::vec::Vec;
+
+impl Consensus {
+    /// Returns how the group stands; `None` without a `cluster_size`.
+    pub(crate) fn status(&self, now: Instant, config: &Config) -> Option<ConsensusStatus> {
+        if !self.enabled() {
+            return None;
+        }
+        let replica = &self.replica;
+        let seats: Vec<_> = replica
+            .seats()
+            .into_iter()
+            .flat_map(|seats| seats.iter())
+            .collect();
+        let peers = replica
+            .leadership()
+            .into_iter()
+            .flat_map(|leadership| leadership.peers());
+        let peers = peers.map(|(life, progress)| Replication {
+            life,
+            seated: seats.contains(&life),
+            matched: progress.matched(),
+            silent_for: self
+                .reign
+                .as_ref()
+                .map_or_else(Default::default, |reign| now - reign.silent_since(life)),
+        });
+        let machine = replica.machine();
+        Some(ConsensusStatus {
+            life: replica.life(),
+            role: self.role(),
+            group: replica.group(),
+            term: replica.term(),
+            leader: replica.leader().map(|leader| leader.node),
+            last: replica.last().index,
+            commit: replica.commit(),
+            applied: replica.applied(),
+            open: machine.is_some_and(|machine| machine.open),
+            grace_left: replica.opens_at().map(|at| at - now),
+            peers: peers.collect(),
+            orphaned: self.is_orphan(now, config),
+            problem: self.problem(now, config),
+            seats,
+        })
+    }
+
+    fn role(&self) -> ConsensusRole {
+        let seated = self.replica.is_seated();
+        match self.replica.role() {
+            None if self.is_founder() => ConsensusRole::Founder,
+            None => ConsensusRole::None,
+            Some(Role::Leader(_)) => ConsensusRole::Leader,
+            Some(Role::PreCandidate { .. } | Role::Candidate { .. }) => ConsensusRole::Candidate,
+            Some(Role::Follower { .. }) if seated => ConsensusRole::Follower,
+            Some(Role::Follower { .. }) => ConsensusRole::Learner,
+        }
+    }
+
+    /// Why nothing can be decided now.
+    fn problem(&self, now: Instant, config: &Config) -> Option<ConsensusProblem> {
+        let (replica, rules) = (&self.replica, self.replica.rules());
+        if replica.group().is_none() {
+            if self.sightings.live(now, config).next().is_some() {
+                return None;
+            }
+            let refusal = self.standing_refusal().or_else(|| self.refusal());
+            if let Some(refusal) = refusal {
+                return Some(ConsensusProblem::Refused(refusal));
+            }
+            let (ready, needed) = (self.fresh_count(now, config), rules.founding_quorum());
+            return Some(if ready < needed {
+                ConsensusProblem::TooFewVoters { ready, needed }
+            } else {
+                ConsensusProblem::InProgress
+            });
+        }
+        if self.is_leaderless(now, config) {
+            let answering = self.seats_answering(now, config);
+            let needed = rules.quorum();
+            return Some(if answering < needed {
+                ConsensusProblem::NoQuorum { answering, needed }
+            } else {
+                ConsensusProblem::InProgress
+            });
+        }
+        if replica.leader().is_none() || replica.commit() == 0 {
+            return Some(ConsensusProblem::InProgress);
+        }
+        let open = replica.machine().is_some_and(|machine| machine.open);
+        (!open).then_some(ConsensusProblem::Grace)
+    }
+
+    /// Whether a voter is of use to the group: seated, or ready to take a seat while live members hold all.
+    pub(crate) fn is_settled(&self) -> bool {
+        let replica = &self.replica;
+        if !self.enabled() || !replica.is_eligible() {
+            return true;
+        }
+        let holds = |seat: Life| {
+            let said = self.peers.get(&seat.node).and_then(|peer| peer.said.as_ref());
+            said.is_some_and(|(_, said)| said.life == seat && !said.leaving)
+        };
+        let held = replica
+            .seats()
+            .map(|seats| seats.iter().filter(|&seat| holds(seat)).count());
+        let full = held.is_some_and(|held| held >= replica.rules().seats());
+        replica.commit() > 0 && replica.leader().is_some() && (replica.is_seated() || full)
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn usage(&self, config: &Config, usage: &mut Usage) {
+        use super::announce::most_sightings;
+        use super::leading::most_learners;
+        use super::tokens::most_draws;
+        use crate::config::MAX_CLUSTER_SIZE;
+        let sessions = config.max_sessions + config.max_members;
+        usage.row("consensus peers", self.peers.len(), sessions);
+        usage.row("sightings", self.sightings.len(), most_sightings());
+        usage.row("open draws", self.draws.len(), most_draws());
+        usage.row("ended processes", self.dead.len(), MAX_CLUSTER_SIZE.into());
+        let followed = self.reign.as_ref().map_or(0, |reign| reign.followed());
+        usage.row(
+            "followers",
+            followed,
+            usize::from(MAX_CLUSTER_SIZE) * 2 + most_learners(),
+        );
+        let entries = self.replica.log().map_or(0, |log| log.len());
+        // What is not applied yet cannot be compacted: as much again may wait for a quorum.
+        usage.row("log entries", entries, self.replica.rules().log_limit * 2);
+    }
+}
