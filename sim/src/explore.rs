@@ -1,0 +1,108 @@
+//! Exhaustive search: every state that a small system can reach, over the real code of the replicas.
+//!
+//! Breadth first, so that what is found is as short as can be.
+
+mod config;
+mod history;
+mod pool;
+mod process;
+#[cfg(feature = "planted-bugs")]
+mod rules;
+mod state;
+
+pub use config::{Beginning, CI, CONFIGS, Config, LARGE, Wall};
+#[cfg(feature = "planted-bugs")]
+pub use rules::{config_for, rules};
+
+use pool::Pool;
+use state::{Space, State, Step};
+
+/// What a search found out.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many different states were reached.
+    pub states: usize,
+    /// How many steps lead to the last of them at most.
+    pub depth: usize,
+    /// Whether nothing is left inside the bounds.
+    pub exhausted: bool,
+    /// What must hold and did not.
+    pub violation: Option<String>,
+    /// The steps that led there, for people.
+    pub trace: Vec<String>,
+}
+
+/// Searches all that can happen within the bounds, until something does not hold that must. Asks between two levels
+/// whether to stop.
+pub fn explore(config: &Config, mut stop: impl FnMut() -> bool) -> Report {
+    let mut space = Space::new(config);
+    let mut report = Report::default();
+    let mut states = Pool::default();
+    let (first, script) = space.scripted();
+    states.number(first);
+    let mut parents = vec![0_u32];
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut place, mut end_of_level) = (0, 1);
+    while place < states.len() {
+        if place == end_of_level {
+            end_of_level = states.len();
+            report.depth += 1;
+            if stop() {
+                report.states = states.len();
+                return report;
+            }
+        }
+        if states.len() >= config.limit {
+            report.states = states.len();
+            return report;
+        }
+        let state: State = *states.get(place as u32);
+        space.steps(&state, &mut steps);
+        for &step in &steps {
+            match space.take(&state, step) {
+                Ok(None) => {}
+                Ok(Some(next)) => {
+                    if states.number(next) as usize == parents.len() {
+                        parents.push(place as u32);
+                    }
+                }
+                Err(violation) => {
+                    report.trace = script;
+                    report
+                        .trace
+                        .extend(trace(&mut space, &states, &parents, place as u32));
+                    report.trace.push(space.describe(&state, step));
+                    report.violation = Some(violation);
+                    report.states = states.len();
+                    report.depth += 1;
+                    return report;
+                }
+            }
+        }
+        place += 1;
+    }
+    report.states = states.len();
+    report.exhausted = true;
+    report
+}
+
+/// The steps that led to a state. Only its predecessors are known: the step between is looked for again.
+fn trace(space: &mut Space, states: &Pool<State>, parents: &[u32], mut place: u32) -> Vec<String> {
+    let mut trace = Vec::new();
+    let mut steps = Vec::new();
+    while place != 0 {
+        let parent = parents[place as usize];
+        let (before, after) = (*states.get(parent), *states.get(place));
+        space.steps(&before, &mut steps);
+        let step = steps
+            .iter()
+            .find(|&&step| space.take(&before, step) == Ok(Some(after)));
+        trace.extend(step.map(|&step| space.describe(&before, step)));
+        place = parent;
+    }
+    trace.reverse();
+    trace
+}
+
+#[cfg(all(test, feature = "planted-bugs"))]
+mod tests;
