@@ -3,8 +3,8 @@
 use crate::observe::Command;
 use bytes::Bytes;
 use quorate_core::{
-    Duration, Event, Instant, Message, Node, NodeId, ReplyError, ReplyTo, RequestId, SendError, SendId,
-    Target,
+    DrawError, DrawId, Duration, Event, Instant, Message, Node, NodeId, ReplyError, ReplyTo, RequestId,
+    SendError, SendId, Target,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
@@ -174,6 +174,17 @@ impl Cx<'_> {
     pub fn cancel_request(&mut self, id: RequestId) {
         self.node.cancel_request(id);
         self.said.commands.push(Command::CancelRequest(id));
+    }
+
+    /// Asks the group for a token, which is higher than all before. Exactly one of [`Event::TokenDrawn`] and
+    /// [`Event::TokenFailed`] follows. Stands for locks until there are some.
+    ///
+    /// # Errors
+    /// [`DrawError`]; nothing was asked for.
+    pub fn draw_token(&mut self) -> Result<DrawId, DrawError> {
+        let result = self.node.draw_token(self.now);
+        self.said.commands.push(Command::DrawToken { result });
+        result
     }
 
     /// Leaves the cluster, see [`Node::leave`].

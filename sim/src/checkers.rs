@@ -8,6 +8,7 @@
 //! processes really did to it. Where that cannot be known, it is silent.
 
 mod bounds;
+mod consensus;
 mod membership;
 mod messaging;
 mod session;
@@ -18,6 +19,7 @@ pub(crate) mod truth;
 mod usage;
 
 pub use crate::coverage::Coverage;
+use crate::coverage::Tally;
 use crate::observe::{Observer, Seen};
 use crate::world::{NodeIndex, World};
 use quorate_core::{Duration, Instant, NodeId};
@@ -25,7 +27,7 @@ use truth::Shared;
 
 /// Returns a new one of each checker.
 pub fn all() -> Vec<Box<dyn Observer>> {
-    let truth = Shared::default();
+    let (truth, tally) = (Shared::default(), Tally::default());
     vec![
         Box::new(membership::Membership::new(truth.clone())),
         Box::new(session::Session::new(truth.clone())),
@@ -33,7 +35,8 @@ pub fn all() -> Vec<Box<dyn Observer>> {
         Box::new(bounds::Bounds::new(truth.clone())),
         Box::new(timers::Timers::new(truth.clone())),
         Box::new(usage::Usage::new(truth.clone())),
-        Box::new(Coverage::default()),
+        Box::new(consensus::Consensus::new(truth.clone(), tally.clone())),
+        Box::new(Coverage::new(tally)),
         // The last one: see above.
         Box::new(Teller(truth)),
     ]

@@ -3,6 +3,7 @@
 mod args;
 mod batch;
 mod bench;
+mod explore;
 mod finding;
 mod liveness;
 mod output;
@@ -49,6 +50,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Scenario(args) => scenario::run(args, &mut out),
         Command::Plant(args) => plant::run(args, &mut out),
         Command::Bench(args) => bench::measure(args, &mut out),
+        Command::Explore(args) => explore::run(args, &mut out),
         Command::Liveness(args) => liveness::run(args, &mut out),
     };
     let result = result.and_then(|verdict| {

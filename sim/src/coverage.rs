@@ -9,7 +9,9 @@ use crate::world::{NodeIndex, World};
 use quorate_core::{
     DeliveryError, DropReason, Duration, Event, Instant, LeaveReason, Node, RejectReason, SendError,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The second byte of datagrams that open a session, and of sealed ones.
 const HELLO: u8 = 1;
@@ -22,7 +24,7 @@ const CROSSING: Duration = Duration::from_millis(1);
 macro_rules! situations {
     ($($name:ident $text:literal,)+) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        enum Situation { $($name,)+ }
+        pub(crate) enum Situation { $($name,)+ }
 
         /// The names of all situations that are counted.
         const NAMES: &[&str] = &[$($text,)+];
@@ -87,9 +89,45 @@ situations! {
     SocketFull "arrived-where-nobody-listens",
     TooLong "datagram-too-long-for-the-way",
     SendToLeaver "failed-because-this-node-left",
+    GroupFounded "group-founded",
+    FoundedShort "group-founded-with-empty-seats",
+    FounderDied "founder-died-before-its-group-was-decided",
+    GraceSkipped "grace-skipped",
+    GraceWaited "grace-waited",
+    Elected "leader-elected",
+    SeatEmptied "seat-emptied",
+    SeatFilled "seat-filled",
+    SnapshotInstalled "snapshot-installed",
+    LogCompacted "log-compacted",
+    LogTruncated "log-truncated",
+    AbandonedUnfounded "group-abandoned-unfounded",
+    AbandonedForLoss "group-abandoned-quorum-lost",
+    AbandonedForAnother "group-abandoned-for-another",
+    TokenDrawn "token-drawn",
+    TokenDenied "token-denied-group-not-open",
+    TokenTimedOut "token-timed-out",
+    TokenAbandoned "token-request-ended-with-its-group",
+    TokenByFloor "tokens-begin-above-the-wall-clock",
+    RefusedForSettings "founding-refused-other-settings",
+    Conflict "groups-in-conflict",
+    AssumptionBroken "more-voters-alive-than-may-be",
+    RefusedForVoters "founding-refused-too-many-voters",
+    GroupClosed "group-closed",
+    OpenedAgain "group-opened-again",
+    AbandonedForConflict "group-abandoned-in-conflict",
 }
 
 const COUNT: usize = NAMES.len();
+
+/// What occurs only where more voters live than may be: from here to the end of the list.
+const ONLY_BEYOND: Situation = Situation::AssumptionBroken;
+
+/// Returns whether a situation of this name occurs only where more voters live than may be ([`Draw::beyond`]).
+///
+/// [`Draw::beyond`]: crate::Draw::beyond
+pub fn only_beyond(name: &str) -> bool {
+    NAMES[ONLY_BEYOND as usize..].contains(&name)
+}
 
 #[derive(Clone, Debug, Default)]
 struct Seat {
@@ -103,40 +141,57 @@ struct Seat {
     hellos: BTreeMap<NodeIndex, Instant>,
 }
 
+/// The counters, shared with the checker that looks closest at groups.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally(Rc<[Cell<u64>; COUNT]>);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self(Rc::new([const { Cell::new(0) }; COUNT]))
+    }
+}
+
+impl Tally {
+    pub(crate) fn count(&self, what: Situation) {
+        self.add(what, 1);
+    }
+
+    fn add(&self, what: Situation, times: u64) {
+        let counter = &self.0[what as usize];
+        counter.set(counter.get() + times);
+    }
+}
+
 /// Counts rare situations.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Coverage {
-    counts: [u64; COUNT],
+    tally: Tally,
     seats: Vec<Seat>,
     live: usize,
     all_dead: bool,
     rotating: Vec<usize>,
 }
 
-impl Default for Coverage {
-    fn default() -> Self {
-        Self {
-            counts: [0; COUNT],
-            seats: Vec::new(),
-            live: 0,
-            all_dead: false,
-            rotating: Vec::new(),
-        }
-    }
-}
-
 impl Coverage {
     /// Returns how often each one occurred, also those that did not.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        NAMES.iter().copied().zip(self.counts).collect()
+        let counts = self.tally.0.iter().map(Cell::get);
+        NAMES.iter().copied().zip(counts).collect()
     }
 
-    const fn count(&mut self, what: Situation) {
-        self.add(what, 1);
+    pub(crate) fn new(tally: Tally) -> Self {
+        Self {
+            tally,
+            ..Self::default()
+        }
     }
 
-    const fn add(&mut self, what: Situation, times: u64) {
-        self.counts[what as usize] += times;
+    fn count(&self, what: Situation) {
+        self.tally.count(what);
+    }
+
+    fn add(&self, what: Situation, times: u64) {
+        self.tally.add(what, times);
     }
 
     fn seat(&mut self, node: NodeIndex) -> &mut Seat {
@@ -297,7 +352,7 @@ impl Coverage {
                 _ => {}
             },
             Command::CancelSend(_) | Command::CancelRequest(_) => self.count(Situation::Cancelled),
-            Command::Reply { .. } | Command::Ignore(_) | Command::Leave => {}
+            Command::Reply { .. } | Command::Ignore(_) | Command::DrawToken { .. } | Command::Leave => {}
         }
     }
 

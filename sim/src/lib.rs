@@ -28,6 +28,7 @@ pub mod checkers;
 mod clock;
 mod coverage;
 mod dns;
+pub mod explore;
 mod fault;
 pub mod html;
 mod network;
@@ -42,6 +43,7 @@ mod world;
 
 pub use app::{App, Cx, Idle, Recorder};
 pub use check::{Outcome, check};
+pub use coverage::only_beyond;
 pub use fault::{Corruption, Delay, Difference, DnsFault, Fault, FaultKind, Host, HostSet};
 pub use network::{Captured, Link};
 pub use observe::{Command, Datagram, Fate, Observer, Provenance, Seen, Violation};
@@ -52,7 +54,7 @@ pub use quorate_core::{
 #[cfg(feature = "planted-bugs")]
 pub use quorate_core::{ParsePlantedBugError, Planted, PlantedBug, plant};
 pub use recording::Recording;
-pub use run::{Report, recovery_bound, run, run_observed};
+pub use run::{Report, group_bound, recovery_bound, run, run_observed};
 pub use schedule::{
     Crypto, Draw, Invalid, Kinds, MAX_CHAOS, MAX_FAULTS, MAX_HOSTS, ParseError, Schedule, Shrunk, Workload,
     scenario, shrink,

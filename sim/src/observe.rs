@@ -4,7 +4,8 @@ use crate::fault::FaultKind;
 use crate::world::{NodeIndex, World};
 use bytes::Bytes;
 use quorate_core::{
-    Config, Duration, Event, Instant, Message, ReplyError, ReplyTo, RequestId, SendError, SendId, Target,
+    Config, DrawError, DrawId, Duration, Event, Instant, Message, ReplyError, ReplyTo, RequestId, SendError,
+    SendId, Target,
 };
 use std::net::SocketAddr;
 
@@ -118,6 +119,11 @@ pub enum Command {
     },
     /// See [`Node::ignore`](quorate_core::Node::ignore).
     Ignore(ReplyTo),
+    /// See [`Cx::draw_token`](crate::Cx::draw_token).
+    DrawToken {
+        /// How it went.
+        result: Result<DrawId, DrawError>,
+    },
     /// See [`Node::cancel_send`](quorate_core::Node::cancel_send).
     CancelSend(SendId),
     /// See [`Node::cancel_request`](quorate_core::Node::cancel_request).

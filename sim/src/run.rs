@@ -1,5 +1,6 @@
 //! One run from beginning to end: chaos, then calm, in which everything must work again.
 
+mod groups;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,8 @@ use quorate_core::{Config, Duration};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use groups::group_bound;
 
 /// How often the calm is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -122,12 +125,17 @@ fn play(sim: &mut Sim<Users>, schedule: &Schedule) -> Option<Duration> {
         .next()
         .map(|(_, process)| process.config.clone())?;
     let recovered = recover(sim, recovery_bound(&config))?;
+    groups::recover(sim, &config);
     try_out(sim, &config);
+    let group = groups::present(sim);
     // What recovered stays that way, and what is left of the bad times is cleared away.
     let end = sim.world().now() + QUIET.max(3 * config.heartbeat_timeout);
     while sim.violations().is_empty() && sim.world().now() < end {
         sim.run_for(LOOK);
-        if let Some(what) = unsettled(sim).into_iter().next() {
+        let wrong = unsettled(sim).into_iter().next().or_else(|| groups::missing(sim));
+        let changed =
+            || (groups::present(sim) != group).then(|| "the group or its leader changed".to_owned());
+        if let Some(what) = wrong.or_else(changed) {
             sim.violate("calm", format!("after everything had recovered, {what}"));
         }
     }
@@ -199,6 +207,9 @@ fn try_out(sim: &mut Sim<Users>, config: &Config) {
         for &to in members.iter().filter(|&&to| to != from) {
             let peer = sim.id(to);
             sim.with_app(from, |users, cx| users.try_out(cx, peer));
+        }
+        if groups::grants_to(sim, from) {
+            sim.with_app(from, Users::draw);
         }
     }
     // Two attempts.

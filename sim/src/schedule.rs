@@ -35,6 +35,8 @@ pub struct Workload {
     pub messages: u32,
     /// How many requests each member sends in a minute, at most 60,000.
     pub requests: u32,
+    /// How many tokens the users of each member draw in a minute, at most 60,000. Needs a `cluster_size`.
+    pub draws: u32,
     /// The largest payload, in bytes, up to the default `max_message_size` of 1 MiB; most are far smaller.
     pub max_size: u32,
 }
@@ -51,6 +53,14 @@ pub struct Schedule {
     /// The `cluster_size` of all, 0 to 15; 0 runs without a quorum gate. Fewer than there are voters breaks the
     /// assumption under which groups are founded.
     pub cluster_size: u8,
+    /// How many voters above `cluster_size` may be alive at once: the `surge` of all, 0 to N minus Q.
+    pub surge: u8,
+    /// The longest lease: the `max_ttl` of all, 1 s to 5 min. Half of what a group waits for is this long.
+    pub max_ttl: Duration,
+    /// Whether observers may draw tokens.
+    pub allow_observers: bool,
+    /// Whether a member loses its seat as soon as it counts as failed, in place of after `seat_timeout`.
+    pub quick_seats: bool,
     /// Whether all use the faster timings of [`Config::local`](quorate_core::Config::local).
     pub fast: bool,
     /// Whether all have small limits for queues, windows and handshakes, which are then met often.
@@ -76,6 +86,10 @@ impl Default for Schedule {
             hosts: 3,
             observers: 0,
             cluster_size: 0,
+            surge: 0,
+            max_ttl: Duration::from_secs(30),
+            allow_observers: false,
+            quick_seats: false,
             fast: false,
             small: false,
             crypto: Crypto::Simulated,

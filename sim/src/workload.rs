@@ -4,9 +4,10 @@ use crate::app::{App, Cx};
 use crate::schedule::Workload;
 use bytes::Bytes;
 use quorate_core::{
-    DeliveryError, Duration, Event, Instant, Message, NodeId, ReplyTo, RequestId, SendError, SendId, Target,
+    DeliveryError, DrawId, Duration, Event, Instant, Message, NodeId, ReplyTo, RequestId, SendError, SendId,
+    Target,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long an answer takes that is not given at once, at most.
 const SLOW_ANSWER: u64 = 2_000_000_000;
@@ -36,6 +37,7 @@ pub struct Users {
     sent: u64,
     next_send: Option<Instant>,
     next_request: Option<Instant>,
+    next_draw: Option<Instant>,
     /// Who was taken off the list last.
     gone: Option<NodeId>,
     promises: VecDeque<(Instant, ReplyTo, Bytes)>,
@@ -50,6 +52,7 @@ struct Trial {
     waiting: Vec<Attempt>,
     sends: BTreeMap<SendId, Attempt>,
     requests: BTreeMap<RequestId, Attempt>,
+    draws: BTreeSet<DrawId>,
     failures: Vec<String>,
 }
 
@@ -69,12 +72,14 @@ impl Users {
             sent: 0,
             next_send: None,
             next_request: None,
+            next_draw: None,
             gone: None,
             promises: VecDeque::new(),
             trial: Trial {
                 waiting: Vec::new(),
                 sends: BTreeMap::new(),
                 requests: BTreeMap::new(),
+                draws: BTreeSet::new(),
                 failures: Vec::new(),
             },
         }
@@ -88,6 +93,14 @@ impl Users {
             self.attempt(cx, Attempt { peer, request, again });
         }
         self.act(cx);
+    }
+
+    /// Draws a token, which must succeed.
+    pub fn draw(&mut self, cx: &mut Cx<'_>) {
+        match cx.draw_token() {
+            Ok(id) => drop(self.trial.draws.insert(id)),
+            Err(error) => self.trial.failures.push(format!("token refused: {error}")),
+        }
     }
 
     fn attempt(&mut self, cx: &mut Cx<'_>, it: Attempt) {
@@ -123,7 +136,7 @@ impl Users {
     /// Returns how many trials are still under way, and what failed.
     pub fn trials(&self) -> (usize, &[String]) {
         let trial = &self.trial;
-        let open = trial.waiting.len() + trial.sends.len() + trial.requests.len();
+        let open = trial.waiting.len() + trial.sends.len() + trial.requests.len() + trial.draws.len();
         (open, &trial.failures)
     }
 
@@ -227,8 +240,13 @@ impl Users {
                 self.say(cx, true);
                 self.next_request = Self::next(cx, self.workload.requests);
             }
+            if self.next_draw.is_some_and(|at| at <= now) {
+                // A refusal is an answer too, as above.
+                let _ = cx.draw_token();
+                self.next_draw = Self::next(cx, self.workload.draws);
+            }
         } else {
-            (self.next_send, self.next_request) = (None, None);
+            (self.next_send, self.next_request, self.next_draw) = (None, None, None);
         }
         for it in std::mem::take(&mut self.trial.waiting) {
             self.attempt(cx, it);
@@ -238,6 +256,7 @@ impl Users {
             room,
             self.next_send,
             self.next_request,
+            self.next_draw,
             self.promises.front().map(|(at, ..)| *at),
         ];
         cx.set_timer(wishes.into_iter().flatten().min());
@@ -280,6 +299,7 @@ impl App for Users {
     fn start(&mut self, cx: &mut Cx<'_>) {
         self.next_send = Self::next(cx, self.workload.messages);
         self.next_request = Self::next(cx, self.workload.requests);
+        self.next_draw = Self::next(cx, self.workload.draws);
         self.act(cx);
     }
 
@@ -297,6 +317,10 @@ impl App for Users {
                 if let Some(it) = self.trial.requests.remove(&id) {
                     self.failed(cx, it, error);
                 }
+            }
+            Event::TokenDrawn { id, .. } => drop(self.trial.draws.remove(&id)),
+            Event::TokenFailed { id, error } if self.trial.draws.remove(&id) => {
+                self.trial.failures.push(format!("token: {error}"));
             }
             Event::MemberLeft { member, .. } => self.gone = Some(member.id),
             _ => {}

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::fault::Host;
-use quorate_core::{Config, Duration, Instant, Node, NodeId};
+use quorate_core::{Config, Duration, Instant, Node, NodeId, WallTime};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -30,6 +30,10 @@ pub struct Process {
     pub addr: SocketAddr,
     /// When it started.
     pub started: Instant,
+    /// What its host's steady clock showed then.
+    pub started_locally: Instant,
+    /// What its host's wall clock showed then.
+    pub wall: WallTime,
     /// When it was told to leave.
     pub leaving: Option<Instant>,
     /// When it ended: crashed, or had left.

@@ -388,7 +388,9 @@ impl Membership {
         let well = truth.well_since(node, since);
         let config = &process.config;
         // A way there and back takes less than that where nothing is late.
-        let prompt = took < config.probe_timeout.max(config.leave_timeout / 2);
+        // What a seat waits for its replacement comes before the goodbye.
+        let waited = config.longest_leave() - config.leave_timeout;
+        let prompt = took < waited + config.probe_timeout.max(config.leave_timeout / 2);
         // Sessions that were opened from both sides at once take a moment to become one.
         let known = truth.node(node).interval * 2;
         let heard = || {
@@ -408,12 +410,12 @@ impl Membership {
                 took.as_secs_f64()
             )
         })?;
-        ensure(!well || took <= process.config.leave_timeout + SLACK, || {
+        ensure(!well || took <= process.config.longest_leave() + SLACK, || {
             format!(
-                "{} took {:.3} s to leave; leave_timeout is {:.3} s",
+                "{} took {:.3} s to leave; its settings allow {:.3} s",
                 who(world, node),
                 took.as_secs_f64(),
-                process.config.leave_timeout.as_secs_f64()
+                process.config.longest_leave().as_secs_f64()
             )
         })
     }

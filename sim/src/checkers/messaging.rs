@@ -236,7 +236,7 @@ impl Messaging {
                 self.on_cancelled(node, Op::Request(*id));
                 Ok(())
             }
-            Command::Leave => Ok(()),
+            Command::DrawToken { .. } | Command::Leave => Ok(()),
         }
     }
 

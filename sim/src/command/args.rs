@@ -76,6 +76,11 @@ pub(crate) enum Command {
         allow_negative_numbers = true
     )]
     Liveness(Liveness),
+    /// Visit every state that a few replicas can reach within bounds, and check all of them.
+    #[command(
+        after_help = "Examples:\n  quorate-sim explore\n  quorate-sim explore --config election\n  quorate-sim explore --break refill-without-round"
+    )]
+    Explore(Explore),
 }
 
 /// From what the schedule of a seed is drawn.
@@ -93,6 +98,9 @@ pub(crate) struct DrawArgs {
     /// Besides, lose this share of all datagrams all the time, in percent (0 to 100, in steps of 0.1).
     #[arg(long, value_name = "P", value_parser = Loss::from_str)]
     pub(crate) loss: Option<Loss>,
+    /// Let more voters live than the settings allow for. Two groups may be at work then, and nothing holds between them.
+    #[arg(long)]
+    pub(crate) beyond: bool,
 }
 
 impl DrawArgs {
@@ -102,6 +110,7 @@ impl DrawArgs {
             chaos: self.minutes.duration(),
             kinds: self.faults,
             loss: self.loss.map(|loss| loss.permille),
+            beyond: self.beyond,
         }
     }
 }
@@ -113,6 +122,7 @@ impl Default for DrawArgs {
             minutes: Minutes(2.0),
             faults: Kinds::ALL,
             loss: None,
+            beyond: false,
         }
     }
 }
@@ -124,10 +134,13 @@ impl fmt::Display for DrawArgs {
         if self.faults != Kinds::ALL {
             write!(f, " --faults {}", self.faults)?;
         }
-        match self.loss {
-            Some(loss) => write!(f, " --loss {loss}"),
-            None => Ok(()),
+        if let Some(loss) = self.loss {
+            write!(f, " --loss {loss}")?;
         }
+        if self.beyond {
+            f.write_str(" --beyond")?;
+        }
+        Ok(())
     }
 }
 
@@ -276,6 +289,20 @@ pub(crate) enum BenchCase {
     Membership,
     /// What a member sends in clusters of 10 to 1,000.
     Growth,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explore {
+    /// What to search: `ci` (the default), `large`, `all`, or the name of one config, see docs/simulator.md.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) config: Option<String>,
+    /// Leave a rule out, by the name of its planted bug, in the config where that shows; or `all`, one after another.
+    /// Then a violation has to be found.
+    #[arg(long = "break", value_name = "RULE|all")]
+    pub(crate) rule: Option<String>,
+    /// Print JSON only: the steps to a violation, and a summary as the last line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

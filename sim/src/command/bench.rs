@@ -278,6 +278,7 @@ fn busy(case: &Case, args: &args::Bench) -> Row {
     let schedules: Vec<_> = (0..BUSY_RUNS)
         .map(|seed| Schedule {
             workload: Workload {
+                draws: 60,
                 messages: 600,
                 requests: 600,
                 max_size: 1_000,

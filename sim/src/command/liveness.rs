@@ -11,7 +11,7 @@ use distribution::Distribution;
 use serde::Serialize;
 use std::io::Write;
 use std::ops::ControlFlow;
-use trials::{ROWS, Trial};
+use trials::Trial;
 
 /// One question, over many seeds. The field names are part of the command's interface.
 #[derive(Debug, Serialize)]
@@ -24,6 +24,8 @@ struct Row {
     p999_ms: Option<f64>,
     /// How many seeds did not recover within `bound_ms`.
     never: u64,
+    /// How many seeds recovered, but not as they must: a group was lost that had a quorum, or tokens did not rise.
+    wrong: u64,
     bound_ms: f64,
     /// For rates: how often it happened, for each member and simulated hour.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,11 +41,12 @@ struct Summary {
 /// Runs `liveness`.
 pub(crate) fn run(args: &args::Liveness, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     stop_on_interrupt()?;
-    let chosen: Vec<_> = ROWS.iter().filter(|row| args.wants(row.name)).collect();
+    let all = trials::rows();
+    let chosen: Vec<_> = all.iter().filter(|row| args.wants(&row.name)).collect();
     anyhow::ensure!(
         !chosen.is_empty(),
         "--row: no row has this in its name: there are {}",
-        names()
+        names(&all)
     );
     let mut progress = Progress::new("runs", chosen.len() as u64 * u64::from(args.seeds));
     let mut rows = Vec::new();
@@ -69,14 +72,14 @@ pub(crate) fn run(args: &args::Liveness, out: &mut dyn Write) -> anyhow::Result<
     Ok(Verdict::Clean)
 }
 
-fn names() -> String {
-    let names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+fn names(rows: &[Trial]) -> String {
+    let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
     names.join("; ")
 }
 
 fn measure(row: &Trial, args: &args::Liveness, progress: &mut Progress) -> anyhow::Result<Row> {
     let mut times = Distribution::default();
-    let (mut seeds, mut never, mut count, mut node_hours) = (0, 0, 0, 0.0);
+    let (mut seeds, mut never, mut wrong, mut count, mut node_hours) = (0, 0, 0, 0, 0.0);
     let all = Seeds::from(0, u64::from(args.seeds));
     in_order(
         all,
@@ -88,6 +91,7 @@ fn measure(row: &Trial, args: &args::Liveness, progress: &mut Progress) -> anyho
                 Some(after) => times.add(after.as_secs_f64() * 1e3),
                 None => never += 1,
             }
+            wrong += u64::from(outcome.wrong);
             count += outcome.count;
             node_hours += outcome.node_hours;
             progress.step(&format!(", {}", row.name));
@@ -100,13 +104,14 @@ fn measure(row: &Trial, args: &args::Liveness, progress: &mut Progress) -> anyho
         false => times.quantile(share).map(|ms| significant(ms, 4)),
     };
     Ok(Row {
-        name: row.name.to_owned(),
+        name: row.name.clone(),
         seeds,
         median_ms: at(&mut times, 0.5),
         p99_ms: at(&mut times, 0.99),
         p999_ms: at(&mut times, 0.999),
         never,
-        bound_ms: row.bound().as_secs_f64() * 1e3,
+        wrong,
+        bound_ms: row.bound.as_secs_f64() * 1e3,
         per_node_hour: is_rate.then(|| significant(count as f64 / node_hours, 3)),
     })
 }
@@ -119,6 +124,7 @@ fn print(rows: &[Row], out: &mut dyn Write) -> anyhow::Result<()> {
         "p99 ms",
         "p99.9 ms",
         "never",
+        "wrong",
         "bound ms",
         "per node-hour",
     ];
@@ -132,6 +138,7 @@ fn print(rows: &[Row], out: &mut dyn Write) -> anyhow::Result<()> {
             ms(row.p99_ms),
             ms(row.p999_ms),
             row.never.to_string(),
+            row.wrong.to_string(),
             grouped(row.bound_ms),
             ms(row.per_node_hour),
         ]);
@@ -141,7 +148,8 @@ fn print(rows: &[Row], out: &mut dyn Write) -> anyhow::Result<()> {
     let timeout = config.heartbeat_timeout.as_millis();
     writeln!(
         out,
-        "Default settings: heartbeat_timeout is {timeout} ms. 'never': not within the bound."
+        "Default settings: heartbeat_timeout is {timeout} ms. 'never': not within the bound. 'wrong': a group was lost that \
+         had a quorum, or tokens did not rise."
     )?;
     Ok(())
 }

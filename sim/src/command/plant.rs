@@ -1,7 +1,7 @@
 //! `plant`: the simulator itself is measured by the mistakes that it notices.
 
 use super::Verdict;
-use super::args::{self, Seeds};
+use super::args::{self, DrawArgs, Seeds};
 use super::batch::{in_order, interrupted, stop_on_interrupt};
 use super::finding::{self, repro_of_seed};
 use super::output::{Progress, Table, json_line};
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &args::Plant, out: &mut dyn Write) -> anyhow::Result<Ver
     let mut progress = Progress::new("bugs", args.bugs.0.len() as u64);
     let mut rows: Vec<Row> = Vec::new();
     for &bug in &args.bugs.0 {
+        let draw = draw_for(bug, &args.draw);
         let mut catches = Vec::new();
         for repetition in 0..args.repetitions {
             let what = format!(
@@ -65,12 +66,12 @@ pub(crate) fn run(args: &args::Plant, out: &mut dyn Write) -> anyhow::Result<Ver
             );
             progress.note(&what);
             let first = u64::from(repetition) * u64::from(args.budget);
-            catches.push(hunt(args, bug, first)?);
+            catches.push(hunt(args, &draw, bug, first)?);
         }
         if interrupted() {
             break;
         }
-        rows.push(row(args, bug, &catches));
+        rows.push(row(args, &draw, bug, &catches));
         progress.step("");
     }
     progress.clear();
@@ -88,9 +89,22 @@ pub(crate) fn run(args: &args::Plant, out: &mut dyn Write) -> anyhow::Result<Ver
     Ok(Verdict::bad_if(missed))
 }
 
+/// What can only go wrong with more voters than may be alive is looked for among those.
+fn draw_for(bug: PlantedBug, draw: &DrawArgs) -> DrawArgs {
+    use PlantedBug as Bug;
+    let beyond = matches!(
+        bug,
+        Bug::SurplusVotersIgnored | Bug::CloseLeftOut | Bug::CloseWaitInherited | Bug::YieldBeforeClose
+    );
+    DrawArgs {
+        beyond: beyond || draw.beyond,
+        ..draw.clone()
+    }
+}
+
 /// Runs seeds with a bug in the core until one shows it: a run that is violated with the bug, and is not without.
-fn hunt(args: &args::Plant, bug: PlantedBug, first: u64) -> anyhow::Result<Option<Catch>> {
-    let draw = args.draw.draw();
+fn hunt(args: &args::Plant, draw: &DrawArgs, bug: PlantedBug, first: u64) -> anyhow::Result<Option<Catch>> {
+    let draw = draw.draw();
     let seeds = Seeds::from(first, u64::from(args.budget));
     let work = |seed| {
         let schedule = Schedule::draw(seed, &draw);
@@ -123,7 +137,7 @@ fn hunt(args: &args::Plant, bug: PlantedBug, first: u64) -> anyhow::Result<Optio
     }))
 }
 
-fn row(args: &args::Plant, bug: PlantedBug, catches: &[Option<Catch>]) -> Row {
+fn row(args: &args::Plant, draw: &DrawArgs, bug: PlantedBug, catches: &[Option<Catch>]) -> Row {
     let mut seeds: Vec<u64> = catches
         .iter()
         .map(|caught| {
@@ -142,7 +156,7 @@ fn row(args: &args::Plant, bug: PlantedBug, catches: &[Option<Catch>]) -> Row {
         faults: found().map(|caught| caught.faults).max().unwrap_or_default(),
         clean_without: found().all(|caught| caught.clean_without),
         what: first.map(|caught| format!("{}: {}", caught.violation.by, caught.violation.what)),
-        repro: first.map(|caught| repro_of_seed(caught.schedule.seed, &args.draw, Some(bug))),
+        repro: first.map(|caught| repro_of_seed(caught.schedule.seed, draw, Some(bug))),
     }
 }
 

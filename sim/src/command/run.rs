@@ -6,7 +6,7 @@ use super::batch::{in_order, interrupted, stop_on_interrupt};
 use super::finding::{self, Finding, print_shrunk, repro_of_seed};
 use super::output::{Progress, Table, as_string, grouped, hash, json_line, lasting, significant};
 use super::simulate::simulate;
-use quorate_sim::{FaultKind, Kinds, Report, Schedule, Violation};
+use quorate_sim::{FaultKind, Kinds, Report, Schedule, Violation, only_beyond};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -86,8 +86,10 @@ impl Total {
         }
     }
 
-    fn zeros(&self) -> Vec<&'static str> {
+    /// What never occurred, and could have.
+    fn zeros(&self, draw: &DrawArgs) -> Vec<&'static str> {
         let zeros = self.coverage.iter().filter(|(_, count)| **count == 0);
+        let zeros = zeros.filter(|(name, _)| draw.beyond || !only_beyond(name));
         zeros.map(|(&name, _)| name).collect()
     }
 }
@@ -154,7 +156,7 @@ pub(crate) fn run(args: &args::Run, out: &mut dyn Write) -> anyhow::Result<Verdi
     };
     match args.json {
         true => json_line(out, &summary)?,
-        false => print(out, &summary, &args.draw, &total.zeros())?,
+        false => print(out, &summary, &args.draw, &total.zeros(&args.draw))?,
     }
     Ok(Verdict::bad_if(summary.failed > 0))
 }
@@ -283,7 +285,7 @@ pub(crate) fn coverage(args: &args::Run, out: &mut dyn Write) -> anyhow::Result<
     let mut progress = Progress::new("seeds", args.seeds.count());
     let total = total(args, &mut progress, |_, _, _| Ok(()))?;
     progress.clear();
-    let zeros = total.zeros();
+    let zeros = total.zeros(&args.draw);
     let enough = total.seeds >= ENOUGH_SEEDS;
     if args.json {
         let report = Coverage {

@@ -131,6 +131,36 @@ pub(super) fn event(event: &Event, name: impl Fn(NodeId) -> String) -> (Class, S
         Event::Rejected { addr, reason } => {
             (Class::Trouble, "rejected".into(), format!("{reason:?} by {addr}"))
         }
+        other => consensus_event(other, name),
+    }
+}
+
+fn consensus_event(event: &Event, name: impl Fn(NodeId) -> String) -> (Class, String, String) {
+    match event {
+        Event::LeaderChanged { leader, term } => {
+            let leader =
+                leader.map_or_else(|| "no leader".into(), |leader| format!("leader {}", name(leader)));
+            (Class::Quorum, leader, format!("term {term}"))
+        }
+        Event::GroupAbandoned { group, reason } => (
+            Class::Quorum,
+            "abandons".into(),
+            format!("the group {group}: {reason:?}"),
+        ),
+        Event::ConflictDetected { ours, theirs } => {
+            (Class::Trouble, "conflict".into(), format!("{ours} and {theirs}"))
+        }
+        Event::FoundingRefused { reason } => (Class::Trouble, "must not found".into(), format!("{reason:?}")),
+        Event::TokenDrawn {
+            id,
+            token,
+            group,
+            until,
+        } => {
+            let detail = format!("{id:?} of the group {group}, until {until:?}");
+            (Class::Outcome, format!("token {token}"), detail)
+        }
+        Event::TokenFailed { id, error } => (Class::Failure, "no token".into(), format!("{id:?}: {error}")),
         other => (Class::Trouble, "event".into(), format!("{other:?}")),
     }
 }
@@ -183,6 +213,10 @@ pub(super) fn command(command: &Command, name: impl Fn(NodeId) -> String) -> (Cl
         Command::Ignore(to) => (Class::Message, "ignore".into(), format!("{to:?}")),
         Command::CancelSend(id) => (Class::Message, "cancel".into(), format!("{id:?}")),
         Command::CancelRequest(id) => (Class::Message, "cancel".into(), format!("{id:?}")),
+        Command::DrawToken { result: Ok(id) } => (Class::Message, "draws a token".into(), format!("{id:?}")),
+        Command::DrawToken { result: Err(error) } => {
+            (Class::Failure, "draws a token: refused".into(), text(error))
+        }
         Command::Leave => (
             Class::Process,
             "leaves".into(),

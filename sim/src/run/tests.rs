@@ -11,6 +11,7 @@ fn busy(seed: u64, faults: Vec<Fault>) -> Schedule {
         cluster_size: 5,
         chaos: secs(60),
         workload: Workload {
+            draws: 60,
             messages: 120,
             requests: 120,
             max_size: 20_000,

@@ -11,6 +11,8 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 /// The furthest that a clock is set, a leap year, and the same in milliseconds.
 const MAX_SHIFT: Duration = Duration::from_millis(MAX_SHIFT_MS as u64);
 const MAX_SHIFT_MS: i64 = 366 * 86_400_000;
+/// The longest lease that may be allowed.
+const MAX_TTL: Duration = Duration::from_secs(300);
 /// The largest message that a node takes by default.
 const MAX_PAYLOAD: i64 = 1 << 20;
 
@@ -264,6 +266,10 @@ impl Schedule {
         );
         let most = i64::from(quorate_core::MAX_CLUSTER_SIZE);
         visit("cluster_size", Field::Number(&mut self.cluster_size, 0..=most));
+        visit("surge", Field::Number(&mut self.surge, 0..=most / 2));
+        visit("max_ttl", Field::Time(&mut self.max_ttl, MAX_TTL));
+        visit("allow_observers", Field::Flag(&mut self.allow_observers));
+        visit("quick_seats", Field::Flag(&mut self.quick_seats));
         visit("fast", Field::Flag(&mut self.fast));
         visit("small", Field::Flag(&mut self.small));
         visit("crypto", Field::Choice(&mut self.crypto));
@@ -271,6 +277,7 @@ impl Schedule {
         visit("chaos", Field::Time(&mut self.chaos, MAX_CHAOS));
         visit("messages", Field::Number(&mut self.workload.messages, 0..=60_000));
         visit("requests", Field::Number(&mut self.workload.requests, 0..=60_000));
+        visit("draws", Field::Number(&mut self.workload.draws, 0..=60_000));
         visit(
             "max_size",
             Field::Number(&mut self.workload.max_size, 0..=MAX_PAYLOAD),

@@ -5,6 +5,7 @@
 //! stream of random numbers, and so has every single fault: to leave one out shifts nothing else.
 
 mod draws;
+mod moods;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,9 @@ use crate::fault::{Fault, FaultKind, HostSet};
 use quorate_core::{Duration, MAX_CLUSTER_SIZE};
 use random::Random;
 use std::ops::RangeInclusive;
+
+/// Longer than this nobody is on its way out.
+const LEAVING: Duration = Duration::from_secs(15);
 
 /// What the schedules that are drawn may look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,9 @@ pub struct Draw {
     pub kinds: Kinds,
     /// How many of a thousand datagrams are lost all the time on every way, besides all faults; at most 1000.
     pub loss: Option<u16>,
+    /// Whether there are more voters than the settings allow for, which breaks the assumption under which groups are
+    /// founded: two may be at work at once, and nothing holds between them. By default not.
+    pub beyond: bool,
 }
 
 impl Default for Draw {
@@ -35,6 +42,7 @@ impl Default for Draw {
             chaos: Duration::from_secs(120),
             kinds: Kinds::ALL,
             loss: None,
+            beyond: false,
         }
     }
 }
@@ -73,7 +81,8 @@ impl Schedule {
     /// Draws the schedule of a seed. The same seed and options give the same schedule; options that
     /// [`Draw::validate`] refuses are held to their ranges.
     ///
-    /// A run leaves out each kind of fault with probability 1/2. One in 16 is calm and one in 16 a storm; the others
+    /// A run leaves out each kind of fault with probability 1/2. One in 8 has a mood besides: crashes
+    /// that come together at bad moments. One in 16 is calm and one in 16 a storm; the others
     /// have about a dozen faults in two minutes. All of them end before the chaos does, and never more voters live than
     /// there are seats, other than while a [`FaultKind::Surge`] lasts.
     pub fn draw(seed: u64, options: &Draw) -> Self {
@@ -85,7 +94,11 @@ impl Schedule {
             seed,
             hosts,
             observers,
-            cluster_size: draw_cluster_size(seed, hosts - observers),
+            cluster_size: draw_cluster_size(seed, hosts - observers, options.beyond),
+            surge: 0,
+            max_ttl: draw_max_ttl(seed),
+            allow_observers: Random::new(seed, "allow_observers", 0).one_in(2),
+            quick_seats: Random::new(seed, "quick_seats", 0).one_in(3),
             fast: Random::new(seed, "fast", 0).one_in(2),
             small: Random::new(seed, "small", 0).one_in(4),
             crypto: match Random::new(seed, "crypto", 0).one_in(16) {
@@ -97,7 +110,8 @@ impl Schedule {
             workload: draw_workload(seed),
             faults: Vec::new(),
         };
-        schedule.faults = schedule.draw_faults(options.kinds);
+        schedule.surge = draw_surge(seed, schedule.most_surge());
+        schedule.faults = schedule.draw_faults(options);
         if let Some(permille) = options.loss {
             let (from, to) = (HostSet::ALL, HostSet::ALL);
             let permille = permille.min(1000);
@@ -111,7 +125,8 @@ impl Schedule {
         schedule
     }
 
-    fn draw_faults(&self, allowed: Kinds) -> Vec<Fault> {
+    fn draw_faults(&self, options: &Draw) -> Vec<Fault> {
+        let allowed = options.kinds;
         let mut present = Kinds::NONE;
         for name in FaultKind::NAMES {
             if Random::new(self.seed, name, u64::MAX).one_in(2) {
@@ -130,7 +145,14 @@ impl Schedule {
         // A run with few kinds would have little to show.
         let boost = 8 / allowed.len().clamp(1, 8) as u64;
         let moments = self.draw_moments();
-        let mut faults: Vec<Fault> = Vec::new();
+        let mut faults = moods::draw(self);
+        if options.beyond {
+            for fault in moods::draw_apart(self) {
+                if faults.iter().all(|other| !excludes(&fault, other)) {
+                    faults.push(fault);
+                }
+            }
+        }
         // The rare ones that need the most room come first, so that the others find their place beside them.
         for plan in draws::PLANS.iter().filter(|plan| present.contains(plan.name)) {
             for number in 0..self.draw_count(plan, intensity, boost) {
@@ -197,18 +219,40 @@ fn draw_observers(seed: u64, hosts: usize) -> usize {
     }
 }
 
-/// As many seats as voters, or no gate at all.
-fn draw_cluster_size(seed: u64, voters: usize) -> u8 {
+/// As many seats as voters, or no gate at all; fewer seats beyond the assumption.
+fn draw_cluster_size(seed: u64, voters: usize, beyond: bool) -> u8 {
     let gate = !Random::new(seed, "cluster_size", 0).one_in(8);
+    if beyond && voters > 1 {
+        return Random::new(seed, "beyond", 0).between(1, voters as u64 - 1) as u8;
+    }
     u8::try_from(voters)
         .ok()
         .filter(|&size| gate && size <= MAX_CLUSTER_SIZE)
         .unwrap_or(0)
 }
 
+/// Mostly short: what a group waits for before it opens should not be most of the run.
+fn draw_max_ttl(seed: u64) -> Duration {
+    let mut random = Random::new(seed, "max_ttl", 0);
+    match random.one_in(12) {
+        true => Duration::from_secs(30),
+        false => random.scaled_millis(1_000, 10_000),
+    }
+}
+
+fn draw_surge(seed: u64, most: u8) -> u8 {
+    let mut random = Random::new(seed, "surge-setting", 0);
+    match random.one_in(2) {
+        true => random.between(most.min(1).into(), most.into()) as u8,
+        false => 0,
+    }
+}
+
 fn draw_workload(seed: u64) -> Workload {
     let mut random = Random::new(seed, "workload", 0);
     let how_much = random.below(8);
+    let mut tokens = Random::new(seed, "draws", 0);
+    let mut draws = |low, high| tokens.scale(low, high) as u32;
     let large = random.choose(&[64, 256, 1100, 1100, 5000, 5000, 20_000, 100_000, 1 << 20]);
     match how_much {
         0 => Workload::default(),
@@ -216,11 +260,13 @@ fn draw_workload(seed: u64) -> Workload {
         1 => Workload {
             messages: random.scale(600, 3000) as u32,
             requests: random.scale(300, 1500) as u32,
+            draws: draws(600, 3000),
             max_size: large.min(20_000),
         },
         _ => Workload {
             messages: random.scale(10, 300) as u32,
             requests: random.scale(10, 300) as u32,
+            draws: draws(20, 300),
             max_size: large,
         },
     }
@@ -228,7 +274,16 @@ fn draw_workload(seed: u64) -> Workload {
 
 /// Returns whether two faults cannot be at the same time.
 fn excludes(a: &Fault, b: &Fault) -> bool {
-    a.at <= b.ends() && b.at <= a.ends() && (clash(&a.kind, &b.kind) || clash(&b.kind, &a.kind))
+    let both = |kind| a.kind == kind && b.kind == kind;
+    // Who leaves after a surge is alive until it has found somebody for its seat.
+    let after = if both(FaultKind::Surge) {
+        LEAVING
+    } else {
+        Duration::ZERO
+    };
+    a.at <= b.ends() + after
+        && b.at <= a.ends() + after
+        && (clash(&a.kind, &b.kind) || clash(&b.kind, &a.kind))
 }
 
 fn clash(a: &FaultKind, b: &FaultKind) -> bool {

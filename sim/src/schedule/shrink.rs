@@ -152,6 +152,7 @@ impl Schedule {
         } else if usize::from(self.cluster_size) >= voters {
             // As many seats are free as before.
             self.cluster_size -= 1;
+            self.surge = self.surge.min(self.most_surge());
         }
         self.hosts -= 1;
         let hosts = self.hosts;
@@ -189,8 +190,10 @@ const IDLE: &[fn(&mut Workload)] = &[
     |users| *users = Workload::default(),
     |users| users.messages = 0,
     |users| users.requests = 0,
+    |users| users.draws = 0,
     |users| users.messages /= 2,
     |users| users.requests /= 2,
+    |users| users.draws /= 2,
     |users| users.max_size = users.max_size.min(64),
     |users| users.max_size /= 2,
 ];
@@ -205,7 +208,11 @@ const PLAIN: &[fn(&mut Schedule)] = &[
             run.cluster_size = run.cluster_size.saturating_add(observers);
         }
     },
-    |run| run.cluster_size = 0,
+    |run| (run.cluster_size, run.surge) = (0, 0),
+    |run| run.surge = 0,
+    |run| run.allow_observers = false,
+    |run| run.quick_seats = false,
+    |run| run.max_ttl = Schedule::default().max_ttl,
     |run| run.small = false,
     |run| run.fast = false,
 ];

@@ -10,6 +10,8 @@ use std::fmt;
 pub const MAX_HOSTS: usize = 64;
 /// The most faults of a schedule.
 pub const MAX_FAULTS: usize = 20_000;
+/// The shortest `max_ttl`.
+const MIN_TTL: Duration = Duration::from_secs(1);
 /// The longest chaos.
 pub const MAX_CHAOS: Duration = Duration::from_secs(86_400);
 
@@ -67,6 +69,15 @@ impl Schedule {
             let allowed = format!("0 to {}, fewer than hosts", self.hosts - 1);
             return Err(invalid("observers", self.observers.to_string(), allowed));
         }
+        if self.max_ttl < MIN_TTL {
+            let (value, allowed) = (super::time::write(self.max_ttl), "at least 1s".to_owned());
+            return Err(invalid("max_ttl", value, allowed));
+        }
+        let most = self.most_surge();
+        if self.surge > most {
+            let allowed = format!("0 to {most}, the seats that a quorum can do without");
+            return Err(invalid("surge", self.surge.to_string(), allowed));
+        }
         if self.faults.len() > MAX_FAULTS {
             let allowed = format!("at most {MAX_FAULTS}");
             return Err(invalid(
@@ -82,6 +93,12 @@ impl Schedule {
             })?;
         }
         Ok(())
+    }
+
+    /// Returns how many voters more than there are seats the settings can allow for: N minus Q.
+    pub(super) fn most_surge(&self) -> u8 {
+        let quorum = self.cluster_size / 2 + 1;
+        self.cluster_size.saturating_sub(quorum)
     }
 
     fn check(&self, fault: &Fault) -> Result<(), Invalid> {
@@ -110,10 +127,9 @@ impl Schedule {
                 object(name, field.to_string(), allowed);
             }
         });
-        if matches!(fault.kind, FaultKind::Surge) && matches!(self.cluster_size, 1 | 2) {
-            let allowed =
-                "0, or 3 and more, where a process more than there are seats is allowed for".to_owned();
-            object("cluster_size", self.cluster_size.to_string(), allowed);
+        if matches!(fault.kind, FaultKind::Surge) && self.cluster_size > 0 && self.surge == 0 {
+            let allowed = "at least 1 where a process more than there are seats runs".to_owned();
+            object("surge", self.surge.to_string(), allowed);
         }
         if fault.at > self.chaos || fault.lasting > self.chaos - fault.at {
             let end = super::time::write(fault.ends());

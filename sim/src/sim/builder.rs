@@ -4,7 +4,7 @@ use super::faults::Agenda;
 use super::{Purpose, Sim, stream};
 use crate::app::{App, Recorder, Said};
 use crate::dns::{CLUSTER, Dns};
-use crate::fault::{Fault, FaultKind, Host};
+use crate::fault::{FaultKind, Host};
 use crate::network::{Chances, Link, Network, below};
 use crate::observe::Observer;
 use crate::schedule::Schedule;
@@ -186,6 +186,9 @@ fn member_config(schedule: &Schedule, host: Host) -> Config {
     if schedule.fast {
         config = config.local();
     }
+    if schedule.quick_seats {
+        config.seat_timeout = config.heartbeat_timeout;
+    }
     if schedule.small {
         // With limits that are small, what has to pass them is large.
         config = with_small_limits(config)
@@ -199,12 +202,15 @@ fn member_config(schedule: &Schedule, host: Host) -> Config {
             config = config.seed(home_of(first).to_string());
         }
     }
-    let surges = |fault: &Fault| fault.kind == FaultKind::Surge;
     let observers = schedule.hosts - schedule.observers.min(schedule.hosts);
     if (observers..schedule.hosts).contains(&host.0) {
+        // It adopts the cluster's settings.
         config = config.role(Role::Observer);
-    } else if schedule.faults.iter().any(surges) && schedule.cluster_size > 0 {
-        config = config.surge(1);
+    } else {
+        config = config
+            .surge(schedule.surge)
+            .max_ttl(schedule.max_ttl)
+            .allow_observers(schedule.allow_observers);
     }
     config
 }

@@ -9,6 +9,9 @@ use quorate_core::{Config, Duration, Instant, Key, KeyRing, ResolveId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+/// How often it is looked whether somebody has left.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// Something that happens at a time that is known in advance.
 #[derive(Debug)]
 enum Item {
@@ -120,6 +123,10 @@ impl<A: App> Sim<A> {
         match self.agenda.take() {
             Some(Item::Start(host)) if self.running(host).is_none() && !self.is_down(host) => {
                 self.start_on(host);
+            }
+            // Whoever is replaced has gone before: never are there both.
+            Some(Item::Start(host)) if self.is_leaving(host) && !self.is_down(host) => {
+                self.agenda.start(self.world.now + RETRY, host);
             }
             Some(Item::Begin(fault)) => self.begin(fault),
             Some(Item::End(number)) => self.end_fault(number),
@@ -244,6 +251,11 @@ impl<A: App> Sim<A> {
         let mut processes = self.world.processes.iter().enumerate().rev();
         let found = processes.find(|(_, process)| process.host == host)?;
         found.1.ended.is_none().then_some(NodeIndex(found.0))
+    }
+
+    fn is_leaving(&self, host: Host) -> bool {
+        let running = self.running(host);
+        running.is_some_and(|index| self.world.process(index).leaving.is_some())
     }
 
     fn crash_host(&mut self, host: Host) {

@@ -15,6 +15,17 @@ use std::net::SocketAddr;
 /// The wall clock at the beginning of every run: 2026-01-01 UTC.
 const WALL_ORIGIN: i64 = 1_767_225_600_000_000;
 
+/// Whether a process starts with the randomness of the one before it on its host: a mistake of an adapter.
+#[cfg(feature = "planted-bugs")]
+fn forgotten_process_returns() -> bool {
+    quorate_core::planted(quorate_core::PlantedBug::ForgottenProcessReturns)
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+const fn forgotten_process_returns() -> bool {
+    false
+}
+
 impl<A: App> Sim<A> {
     /// Returns the address that the next new host will get.
     pub fn next_addr(&self) -> SocketAddr {
@@ -70,8 +81,14 @@ impl<A: App> Sim<A> {
         let machine = &mut self.world.machines[host.0];
         machine.starts += 1;
         let number = PROCESS_STREAMS * (1 + host.0 as u64) + 2 * u64::from(machine.starts);
+        // No process draws what one before it drew.
+        let drawn = if forgotten_process_returns() {
+            PROCESS_STREAMS * (1 + host.0 as u64)
+        } else {
+            number
+        };
         let mut seed = [0; 32];
-        stream(self.seed, number).fill_bytes(&mut seed);
+        stream(self.seed, drawn).fill_bytes(&mut seed);
         let local = machine.clock.read(self.world.now);
         let micros = WALL_ORIGIN + (self.world.now.as_nanos() / 1_000) as i64 + machine.wall_off;
         let wall = WallTime::from_unix_micros(u64::try_from(micros).unwrap_or_default());
@@ -90,6 +107,8 @@ impl<A: App> Sim<A> {
             id: node.id(),
             addr,
             started: self.world.now,
+            started_locally: local,
+            wall,
             leaving: None,
             ended: None,
             paused: None,

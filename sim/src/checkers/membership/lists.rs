@@ -115,7 +115,7 @@ impl Membership {
         let local = world.clock(process.host);
         let leaving = self.told.get(self.turn).and_then(|told| told.leaving);
         let took = leaving.map_or(Duration::ZERO, |since| local.saturating_since(since));
-        let overdue = took > process.config.leave_timeout + SLACK && process.ended.is_none();
+        let overdue = took > process.config.longest_leave() + SLACK && process.ended.is_none();
         ensure(
             !overdue || !truth.well_since(index, world.now() - took - SLACK),
             || {

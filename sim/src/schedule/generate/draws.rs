@@ -167,7 +167,6 @@ impl Plan {
     pub(super) fn draw(&self, random: &mut Random, run: &Schedule) -> Option<(Duration, FaultKind)> {
         let lasting = length(random);
         let kind = (self.kind)(random, run);
-        let voters = run.hosts - run.observers;
         let lasting = match kind {
             FaultKind::Rebind { .. } | FaultKind::Jump { .. } => Duration::ZERO,
             FaultKind::Rotate => ROTATION_STEP * 3 + random.millis(0, 12_000),
@@ -181,9 +180,7 @@ impl Plan {
         };
         let works = match kind {
             // Without a spare seat, nobody may be more.
-            FaultKind::Surge => {
-                run.cluster_size == 0 || (voters >= 3 && usize::from(run.cluster_size) >= voters)
-            }
+            FaultKind::Surge => run.cluster_size == 0 || run.surge > 0,
             FaultKind::Rebind { host } => host.0 < run.hosts,
             FaultKind::Dns { .. } => run.by_name,
             FaultKind::Split { .. } => run.hosts >= 2,
@@ -220,7 +217,7 @@ fn some(random: &mut Random, run: &Schedule) -> HostSet {
 }
 
 /// One side of a cut: one host, half of them, or any.
-fn side(random: &mut Random, run: &Schedule) -> HostSet {
+pub(super) fn side(random: &mut Random, run: &Schedule) -> HostSet {
     let any = some(random, run);
     let mut order: Vec<usize> = (0..run.hosts).collect();
     for i in (1..order.len()).rev() {

@@ -26,7 +26,7 @@ fn a_seed_is_a_schedule() {
 #[test]
 fn every_plan_is_for_its_kind() {
     let mut names: Vec<_> = draws::PLANS.iter().map(|plan| plan.name).collect();
-    let run = Schedule::draw(1, &Draw::default());
+    let run = drawn().find(|run| run.surge > 0).unwrap();
     for plan in draws::PLANS {
         let drawn = (0..100).find_map(|number| plan.draw(&mut Random::new(1, "test", number), &run));
         assert_eq!(drawn.unwrap().1.name(), plan.name);
@@ -102,6 +102,7 @@ fn options_out_of_range_are_refused_or_held_to_it() {
             chaos: Duration::from_secs(chaos),
             kinds: "loss".parse().unwrap(),
             loss,
+            ..Draw::default()
         };
         assert_eq!(draw.validate().unwrap_err().to_string(), expected);
         assert_eq!(Schedule::draw(1, &draw).validate(), Ok(()));
@@ -222,9 +223,58 @@ fn never_more_voters_than_seats() {
         assert!(voters >= 1);
         assert!(schedule.cluster_size == 0 || usize::from(schedule.cluster_size) == voters);
         let surges: Vec<_> = of(&schedule, "surge").collect();
-        assert!(surges.is_empty() || schedule.cluster_size == 0 || voters >= 3);
-        assert!(surges.windows(2).all(|two| two[0].ends() < two[1].at));
+        assert!(surges.is_empty() || schedule.cluster_size == 0 || schedule.surge > 0);
+        // Who leaves after one is gone before the next one.
+        let apart = |two: &[&Fault]| two[0].ends() + LEAVING < two[1].at;
+        assert!(surges.windows(2).all(apart));
+        assert!(schedule.surge <= schedule.most_surge());
     }
+}
+
+/// Beyond the assumption there are always more voters than seats.
+#[test]
+fn more_voters_than_seats_where_that_is_asked_for() {
+    let options = Draw {
+        hosts: 2..=7,
+        beyond: true,
+        ..Draw::default()
+    };
+    let mut apart = 0;
+    for seed in 0..300 {
+        let schedule = Schedule::draw(seed, &options);
+        assert_eq!(schedule.validate(), Ok(()));
+        let voters = schedule.hosts - schedule.observers;
+        let seats = usize::from(schedule.cluster_size);
+        assert!(voters == 1 || (1..voters).contains(&seats), "{schedule}");
+        let first = of(&schedule, "split").next();
+        apart += usize::from(first.is_some_and(|split| split.at.is_zero()));
+    }
+    assert!(apart > 150, "{apart}");
+}
+
+#[test]
+fn groups_are_drawn_with_all_their_settings() {
+    let runs: Vec<_> = drawn().filter(|run| run.cluster_size > 0).collect();
+    let count = |holds: fn(&Schedule) -> bool| {
+        runs.iter().filter(|run| holds(run)).count() as f64 / runs.len() as f64
+    };
+    let (short, long) = (
+        count(|run| run.max_ttl <= Duration::from_secs(10)),
+        count(|run| run.max_ttl == Duration::from_secs(30)),
+    );
+    assert!((0.85..0.97).contains(&short) && (short + long - 1.0).abs() < 1e-9);
+    assert!((0.4..0.6).contains(&count(|run| run.surge > 0)));
+    assert!((0.4..0.6).contains(&count(|run| run.allow_observers)));
+    assert!((0.25..0.45).contains(&count(|run| run.quick_seats)));
+    assert!((0.8..0.95).contains(&count(|run| run.workload.draws > 0)));
+    // Some hosts, at least as many as a quorum, crash within half a second.
+    let together = |run: &Schedule| {
+        let crashes: Vec<_> = of(run, "crash").map(|fault| fault.at).collect();
+        let quorum = usize::from(run.cluster_size) / 2 + 1;
+        let close = |window: &[Duration]| window[quorum - 1] - window[0] <= Duration::from_millis(500);
+        quorum > 1 && crashes.windows(quorum).any(close)
+    };
+    assert!(runs.iter().filter(|run| together(run)).count() > 60);
 }
 
 fn of<'a>(schedule: &'a Schedule, name: &'a str) -> impl Iterator<Item = &'a Fault> {

@@ -29,12 +29,15 @@ impl Arbitrary for Strange {
             let mut kind = *g.choose(&FaultKind::blanks()).unwrap();
             if kind == FaultKind::Surge {
                 schedule.cluster_size = schedule.cluster_size.max(3);
+                schedule.surge = schedule.surge.max(1);
             }
             kind.each_field(&mut |_, field| fill(g, field, hosts));
             let at = time(g, chaos);
             let lasting = time(g, chaos - at);
             schedule.faults.push(Fault { at, lasting, kind });
         }
+        schedule.surge = schedule.surge.min(schedule.most_surge());
+        schedule.max_ttl = schedule.max_ttl.max(Duration::from_secs(1));
         Self(schedule)
     }
 }
@@ -130,8 +133,9 @@ fn a_text_for_people() {
     let schedule = parse(text).unwrap();
     assert_eq!(
         schedule.to_string(),
-        "seed 0x2a\nhosts 3\nobservers 0\ncluster_size 0\nfast false\nsmall false\ncrypto real\nby_name true\nchaos 120s\n\
-         messages 60\nrequests 0\nmax_size 0\n\
+        "seed 0x2a\nhosts 3\nobservers 0\ncluster_size 0\nsurge 0\nmax_ttl 30s\nallow_observers false\n\
+         quick_seats false\nfast false\nsmall false\ncrypto real\nby_name true\nchaos 120s\n\
+         messages 60\nrequests 0\ndraws 0\nmax_size 0\n\
          1.5s +3s loss from=* to=0,1 permille=300\n\
          10s crash host=2\n\
          30s +250us delay from=2 to=* delay=uniform:1ms-2.5ms\n\
@@ -194,7 +198,7 @@ fn an_error_says_where_and_what_is_allowed() {
         (
             "host 3",
             "line 1, column 1: 'host' is neither a time, where a fault begins, nor a setting: must be one of seed, \
-             hosts, observers, cluster_size, fast, small, crypto, by_name, chaos, messages, requests, max_size",
+             hosts, observers, cluster_size, surge, max_ttl, allow_observers, quick_seats, fast, small, crypto, by_name, chaos, messages, requests, draws, max_size",
         ),
         (
             "1 crash host=0",
@@ -271,8 +275,15 @@ fn an_error_says_where_and_what_is_allowed() {
         ),
         (
             "cluster_size 2\n1s surge",
-            "line 2, column 1: cluster_size is 2: must be 0, or 3 and more, where a process more than there are seats is \
-             allowed for",
+            "line 2, column 1: surge is 0: must be at least 1 where a process more than there are seats runs",
+        ),
+        (
+            "cluster_size 4\nsurge 2",
+            "line 2, column 1: surge is 2: must be 0 to 1, the seats that a quorum can do without",
+        ),
+        (
+            "max_ttl 999ms",
+            "line 1, column 1: max_ttl is 999ms: must be at least 1s",
         ),
     ];
     for (text, expected) in cases {
@@ -324,6 +335,10 @@ fn the_page_about_it_is_right() {
             }
         });
     }
-    Schedule::default()
-        .each_field(&mut |name, _| assert!(row(name).is_some() || name == "requests", "{name}"));
+    Schedule::default().each_field(&mut |name, _| {
+        assert!(
+            row(name).is_some() || matches!(name, "requests" | "draws"),
+            "{name}"
+        )
+    });
 }
