@@ -219,7 +219,7 @@ fn a_bench_row_has_its_documented_shape() {
 
 #[test]
 fn a_liveness_row_has_its_documented_shape() {
-    let report = json("liveness --seeds 3 --row start --row rejoin --json", 0);
+    let report = json("liveness --seeds 3 --row whole --row rejoin --json", 0);
     assert_eq!(report["event"], "liveness");
     let rows = report["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 3);
