@@ -152,7 +152,8 @@ config! {
     election_timeout: Duration = ms(500),
     /// How long a node looks for a group before it takes part in founding one. 200 ms to 1 min. Default 200 ms.
     found_delay: Duration = ms(200),
-    /// How long a founder that has votes enough waits for the remaining voters, at most 1 min. Default 3 s.
+    /// How long a founder that has votes enough waits for the remaining voters, at most 1 min; for voters that are known to
+    /// be there twice `heartbeat_timeout` longer, where with all votes the group opens without a grace. Default 3 s.
     found_wait: Duration = secs(3),
     /// Silence after which a failed member loses its seat. `heartbeat_timeout` to 1 h. Default 10 s.
     seat_timeout: Duration = secs(10),

@@ -167,6 +167,24 @@ fn pieces_of_two_groups_are_not_put_together() {
     assert_eq!(learner.machine(), other.machine());
 }
 
+/// It holds no group yet, so its answers count for no round, and still the leader believes what it lacks.
+#[test]
+fn a_leader_begins_anew_where_pieces_gave_way_to_those_of_another_group() {
+    let (mut one, mut other) = (compacted(1), compacted(2));
+    let mut learner = replica(3, 1);
+    let (first, second) = (pieces(&mut one, life(3)), pieces(&mut other, life(3)));
+    let mut out = Output::default();
+    learner.receive(NOW, &first[0], HINTS, &mut out);
+    one.receive(NOW, &out.sends[0], HINTS, &mut Output::default());
+    learner.receive(NOW, &second[0], HINTS, &mut out);
+    for _ in 0..2 {
+        let mut out = Output::default();
+        one.beat(&mut out);
+        exchange(&mut one, &mut learner, out);
+    }
+    assert_eq!(learner.machine(), one.machine());
+}
+
 /// `Found` names another group than the frame that brings it.
 #[test]
 fn a_beginning_of_another_group_is_refused() {
