@@ -9,6 +9,7 @@ macro_rules! planted_bugs {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         #[cfg_attr(not(feature = "planted-bugs"), expect(unreachable_pub, reason = "public with the feature"))]
+        #[cfg_attr(not(feature = "planted-bugs"), expect(dead_code, reason = "some are planted by the simulator itself"))]
         pub enum PlantedBug {
             $(#[doc = $about] $variant,)+
         }

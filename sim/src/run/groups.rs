@@ -13,7 +13,7 @@ const TRIALS: u32 = 8;
 ///
 /// First all find each other ([`recovery_bound`]). A group that has lost its quorum for good is then given up after
 /// `max_ttl` without contact, and two heartbeat timeouts in which enough others are seen to be ready. A leader counts as
-/// heard of for two election timeouts; each of up to [`TRIALS`] duels costs a founding's or an election's time, up to twice
+/// heard of for two election timeouts; each of up to `TRIALS` duels costs a founding's or an election's time, up to twice
 /// the election timeout for each side. A founder waits `found_delay` and `found_wait`, and a group the grace. Seats change
 /// `seat_timeout` after a failure, and whoever still leaves does so within `leave_wait` and `leave_timeout`.
 pub fn group_bound(config: &Config) -> Duration {

@@ -299,7 +299,7 @@ impl Ledger {
                 // in the snapshot before anybody saw it decided: of one index and several terms it has the latest.
                 if index > self.decided.len() as Index {
                     let known = self.entries.range((index, 0)..=(index, key.base.term));
-                    let term = known.map(|(&(_, term), _)| term).last().ok_or_else(|| {
+                    let term = known.map(|(&(_, term), _)| term).next_back().ok_or_else(|| {
                         format!(
                             "the snapshot of {} covers entry {index}, which was never decided",
                             key.life
