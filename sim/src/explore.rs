@@ -1,4 +1,19 @@
-//! Exhaustive search: every state that a small system can reach, over the real code of the replicas.
+//! Exhaustive search: every state that a few replicas can reach within bounds, over their real code.
+//!
+//! **A state** is the clock, one process on each host (its [`Replica`](quorate_core::consensus::Replica), the requests
+//! for tokens that it has under way, the tokens that it believes in), the messages that each may read, and what really
+//! happened so far, as far as it is needed to judge what happens next. Each part is kept once and named by a number,
+//! so that a state is eleven numbers, and states are compared exactly: there are no odds of a collision.
+//!
+//! **A step** is whatever a process can do by itself, at any moment (reading a message, standing, founding, campaigning,
+//! beating, opening, asking for a token, changing seats, abandoning); a crash, after which a fresh process starts on the
+//! host; a tick of the clock. No timer is modelled but the grace and the leases, which last one tick.
+//!
+//! **The network** is a set of facts: what was sent may be read later, again, or never. Three reductions:
+//! - A message that can never again matter to its reader is forgotten (`Process::is_done_with`).
+//! - A message that changes nothing about its reader is read at once, and what it answers is sent (`Space::echo`). That
+//!   adds facts and takes nothing away, so every other order can still happen.
+//! - After that, some need not be read again (`Process::has_heard`, which says what this leaves out).
 //!
 //! Breadth first, so that what is found is as short as can be.
 
@@ -10,7 +25,7 @@ mod process;
 mod rules;
 mod state;
 
-pub use config::{Beginning, CI, CONFIGS, Config, LARGE, Wall};
+pub use config::{Beginning, CONFIGS, Config, Wall};
 #[cfg(feature = "planted-bugs")]
 pub use rules::{config_for, rules};
 
@@ -47,6 +62,9 @@ pub fn explore(config: &Config, mut stop: impl FnMut() -> bool) -> Report {
         if place == end_of_level {
             end_of_level = states.len();
             report.depth += 1;
+            if report.depth >= config.steps {
+                break;
+            }
             if stop() {
                 report.states = states.len();
                 return report;

@@ -299,3 +299,52 @@ fn a_shrunk_schedule_shows_the_same_and_is_clean_without_the_bug() {
     let clean = json(&format!("repro {name} --json"), 0);
     assert_eq!(clean["violations"], Value::Array(Vec::new()));
 }
+
+#[test]
+fn an_exhaustive_search_has_its_documented_shape() {
+    let clean = json("explore --config five --json", 0);
+    assert_eq!(
+        (&clean["event"], &clean["config"]),
+        (&"explore".into(), &"five".into())
+    );
+    assert!(
+        clean["states"].as_u64().is_some_and(|states| states > 1000),
+        "{clean}"
+    );
+    assert!(clean["depth"].as_u64().is_some_and(|depth| depth > 10), "{clean}");
+    assert_eq!(clean["exhausted"], true);
+    assert!(clean["violation"].is_null() && clean["break"].is_null());
+
+    // With a rule left out a violation is what is hoped for, and none is a failure.
+    let rule = "majority-of-filled-seats";
+    let broken = json(&format!("explore --break {rule} --json"), 0);
+    assert_eq!(
+        (&broken["config"], &broken["break"]),
+        (&"five".into(), &rule.into())
+    );
+    assert!(
+        broken["violation"].is_string() && broken["exhausted"] == false,
+        "{broken}"
+    );
+    let missed = json("explore --config five --break grace-left-out --json", 1);
+    assert!(missed["violation"].is_null(), "{missed}");
+
+    let trace = text(&quorate_sim(&format!("explore --break {rule}")).stdout);
+    assert!(
+        trace.contains("creates a group") && trace.contains("VIOLATION"),
+        "{trace}"
+    );
+    for (line, hint) in [
+        ("explore --config no-such", "expected ci, large, or one of"),
+        ("explore --break orphans-stay-for-ever", "no search shows"),
+        ("explore --break no-such", "unknown planted bug"),
+        ("explore --break all --config five", "each rule has its own"),
+    ] {
+        let output = quorate_sim(line);
+        let err = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && err.contains(hint),
+            "{line}: {err}"
+        );
+    }
+}

@@ -293,7 +293,8 @@ pub(crate) enum BenchCase {
 
 #[derive(Debug, Args)]
 pub(crate) struct Explore {
-    /// What to search: `ci` (the default), `large`, `all`, or the name of one config, see docs/simulator.md.
+    /// What to search: `ci` (the default: every config), `large` (the same with wider bounds), or the name of one config,
+    /// see docs/simulator.md.
     #[arg(long, value_name = "NAME")]
     pub(crate) config: Option<String>,
     /// Leave a rule out, by the name of its planted bug, in the config where that shows; or `all`, one after another.

@@ -5,7 +5,7 @@ use super::args;
 use super::batch::{interrupted, stop_on_interrupt};
 use super::output::{Progress, Table, grouped, json_line};
 use anyhow::Context as _;
-use quorate_sim::explore::{CI, CONFIGS, Config, LARGE, Report, config_for, explore, rules};
+use quorate_sim::explore::{CONFIGS, Config, Report, config_for, explore, rules};
 use quorate_sim::{PlantedBug, plant};
 use serde::Serialize;
 use std::io::Write;
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &args::Explore, out: &mut dyn Write) -> anyhow::Result<V
             }
             Ok(verdict)
         }
-        Some(name) => search_without(args, name.parse()?, out),
+        Some(name) => search_without(args, name.parse().context("--break")?, out),
     }
 }
 
@@ -82,23 +82,21 @@ fn search_without(args: &args::Explore, rule: PlantedBug, out: &mut dyn Write) -
 
 /// Returns the configs that a name stands for.
 fn chosen(name: &str) -> anyhow::Result<Vec<Config>> {
-    let of = |name: &&str| CONFIGS.iter().find(|config| config.name == *name).cloned();
-    let names = match name {
-        "ci" => CI,
-        "large" => LARGE,
-        "all" => return Ok(CONFIGS.to_vec()),
+    match name {
+        "ci" => Ok(CONFIGS.to_vec()),
+        "large" => Ok(CONFIGS.iter().cloned().map(Config::larger).collect()),
         _ => {
             let names: Vec<_> = CONFIGS.iter().map(|config| config.name).collect();
-            let config = of(&name).with_context(|| {
+            let found = CONFIGS.iter().find(|config| config.name == name);
+            let config = found.with_context(|| {
                 format!(
-                    "--config: there is no {name}; expected ci, large, all, or one of {}",
+                    "--config: there is no {name:?}; expected ci, large, or one of {}",
                     names.join(" ")
                 )
             })?;
-            return Ok(vec![config]);
+            Ok(vec![config.clone()])
         }
-    };
-    Ok(names.iter().filter_map(of).collect())
+    }
 }
 
 /// Searches one config after another, until something does not hold.

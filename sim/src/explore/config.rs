@@ -28,8 +28,14 @@ pub struct Config {
     pub terms: Term,
     /// How often somebody stands as a founder.
     pub stands: u8,
+    /// On which hosts.
+    pub founders: &'static [usize],
+    /// On which hosts somebody stands for election.
+    pub candidates: &'static [usize],
     /// How many processes crash, each followed by a fresh one.
     pub crashes: u8,
+    /// On which hosts.
+    pub crashers: &'static [usize],
     /// How often a life abandons its group.
     pub abandons: u8,
     /// How many tokens are asked for.
@@ -54,10 +60,32 @@ pub struct Config {
     pub answers_for_earlier: bool,
     /// Whether a life may follow a second group. A mistake.
     pub second_groups: bool,
+    /// Whether nothing is left out that makes no difference: to test that it makes none.
+    pub plain: bool,
     /// What happens before the search.
     pub script: &'static [Beginning],
+    /// How many steps are taken after the script.
+    pub steps: usize,
     /// States after which the search gives up.
     pub limit: usize,
+}
+
+impl Config {
+    /// Returns wider bounds of the same kind, which take minutes and may not be exhausted.
+    #[must_use]
+    pub fn larger(self) -> Self {
+        let more = |count: u8| if count == 0 { 0 } else { count + 1 };
+        Self {
+            crashes: more(self.crashes),
+            abandons: more(self.abandons),
+            draws: more(self.draws),
+            terms: if self.terms == 1 { 1 } else { self.terms + 1 },
+            log: self.log + 2,
+            steps: self.steps.saturating_add(8),
+            limit: 20_000_000,
+            ..self
+        }
+    }
 }
 
 /// What happens before the search, on which host.
@@ -79,15 +107,14 @@ pub enum Beginning {
     Empty(usize, usize),
     /// Takes the one on the second host as a learner.
     Learn(usize, usize),
-    /// Fills a seat with the one on the second host.
-    Fill(usize, usize),
-    /// Campaigns.
-    Campaign(usize),
     /// Crashes, and another process starts.
     Crash(usize),
     /// The clock moves on.
     Tick,
 }
+
+/// All hosts.
+const ANYWHERE: &[usize] = &[0, 1, 2, 3, 4];
 
 /// Nothing may happen.
 pub(super) const NOTHING: Config = Config {
@@ -98,10 +125,13 @@ pub(super) const NOTHING: Config = Config {
     observers: 0,
     terms: 1,
     stands: 0,
+    founders: ANYWHERE,
+    candidates: ANYWHERE,
     crashes: 0,
+    crashers: ANYWHERE,
     abandons: 0,
     draws: 0,
-    askers: &[0, 1, 2],
+    askers: ANYWHERE,
     changes: 0,
     rounds: 1,
     ticks: 0,
@@ -111,7 +141,9 @@ pub(super) const NOTHING: Config = Config {
     same_identity: false,
     answers_for_earlier: false,
     second_groups: false,
+    plain: false,
     script: &[],
+    steps: usize::MAX,
     limit: 40_000_000,
 };
 
@@ -175,26 +207,7 @@ const TWO_OF_THREE: &[Beginning] = &[
     Crash(2),
 ];
 
-/// What is searched before each change: every way in which a group begins, is led, ends and is followed by another.
-pub const CI: &[&str] = &[
-    "founding",
-    "abandoning",
-    "duel",
-    "election",
-    "succession",
-    "unseated",
-    "five",
-    "surge",
-    "surge-succession",
-    "observers",
-    "still-clock",
-    "snapshots",
-];
-
-/// What takes longer: more crashes, abandonments and changes of seats. Some end at their limit of states.
-pub const LARGE: &[&str] = &["earlier-terms", "late-seat", "refill", "seats", "surge-refill"];
-
-/// All configs.
+/// All configs: every way in which a group begins, is led, ends and is followed by another.
 pub const CONFIGS: &[Config] = &[
     Config {
         name: "founding",
@@ -239,6 +252,7 @@ pub const CONFIGS: &[Config] = &[
         draws: 1,
         askers: &[0],
         log: 4,
+        candidates: &[0, 1],
         ..NOTHING
     },
     Config {
@@ -276,6 +290,9 @@ pub const CONFIGS: &[Config] = &[
         changes: 1,
         rounds: 2,
         log: 5,
+        founders: &[0, 1],
+        crashers: &[0, 1],
+        steps: 18,
         ..NOTHING
     },
     Config {
@@ -287,6 +304,9 @@ pub const CONFIGS: &[Config] = &[
         changes: 1,
         rounds: 2,
         log: 5,
+        founders: &[1],
+        crashers: &[1, 2],
+        steps: 20,
         ..NOTHING
     },
     Config {
@@ -305,8 +325,10 @@ pub const CONFIGS: &[Config] = &[
         ],
         terms: 2,
         changes: 2,
-        rounds: 4,
+        rounds: 3,
         log: 3,
+        candidates: &[1],
+        steps: 12,
         ..NOTHING
     },
     Config {
@@ -385,6 +407,7 @@ pub const CONFIGS: &[Config] = &[
         changes: 1,
         rounds: 2,
         log: 6,
+        steps: 13,
         ..NOTHING
     },
     Config {

@@ -1,6 +1,8 @@
 //! States of the whole system, and what can happen in each.
 
-use super::config::{Beginning, Config, Wall};
+mod script;
+
+use super::config::{Config, Wall};
 use super::history::{History, Spent, agree};
 use super::pool::{Memo, Pool};
 use super::process::{Act, Deed, Process, Target, Tick, message_name, name};
@@ -143,88 +145,6 @@ impl Space {
         State { history, hosts }
     }
 
-    /// What a config's script leads to, and the steps that it takes.
-    pub(super) fn scripted(&mut self) -> (State, Vec<String>) {
-        let mut state = self.beginning();
-        let mut trace = Vec::new();
-        for &part in self.config.script {
-            match part {
-                Beginning::Settle => self.settle(&mut state, &mut trace),
-                _ => {
-                    let step = self.step_of(&state, part);
-                    self.must(&mut state, step, &mut trace);
-                }
-            }
-        }
-        self.before = self.histories.get(state.history).spent;
-        (state, trace)
-    }
-
-    fn step_of(&mut self, state: &State, part: Beginning) -> Step {
-        let life = |other| self.process(state, other).life();
-        match part {
-            Beginning::Stand(host) => Step::Act(host, Act::Stand),
-            Beginning::Found(host) => Step::Act(host, Act::Found(self.wall(state))),
-            Beginning::Settle => unreachable!("not a single step"),
-            Beginning::Beat(host) => Step::Act(host, Act::Beat),
-            Beginning::Open(host) => Step::Act(host, Act::Open),
-            Beginning::Campaign(host) => Step::Act(host, Act::Campaign),
-            Beginning::Crash(host) => Step::Crash(host),
-            Beginning::Tick => Step::Tick,
-            Beginning::Ask(host, leader) => {
-                let request = self.histories.get(state.history).spent.draws;
-                let leader = state.hosts[leader].process;
-                Step::Act(host, Act::Ask { leader, request })
-            }
-            Beginning::Empty(host, other) => {
-                let life = life(other);
-                Step::Act(host, Act::Empty(self.lives.number(life)))
-            }
-            Beginning::Learn(host, other) => {
-                let life = life(other);
-                Step::Act(host, Act::Learn(self.lives.number(life)))
-            }
-            Beginning::Fill(host, other) => {
-                let life = life(other);
-                Step::Act(host, Act::Fill(self.lives.number(life)))
-            }
-        }
-    }
-
-    fn must(&mut self, state: &mut State, step: Step, trace: &mut Vec<String>) {
-        trace.push(self.describe(state, step));
-        match self.take(state, step) {
-            Ok(Some(next)) => *state = next,
-            Ok(None) => panic!("the script of {} stops at: {trace:#?}", self.config.name),
-            Err(error) => panic!(
-                "the script of {} already finds: {error}: {trace:#?}",
-                self.config.name
-            ),
-        }
-    }
-
-    /// Lets everything be read once that was sent, and forgets it.
-    fn settle(&mut self, state: &mut State, trace: &mut Vec<String>) {
-        let mut read = std::collections::BTreeSet::new();
-        loop {
-            let unread = (0..self.hosts()).find_map(|host| {
-                let messages = self.lists.get(state.hosts[host].inbox);
-                let first = messages.iter().find(|&&message| !read.contains(&message));
-                first.map(|&message| (host, message))
-            });
-            let Some((host, message)) = unread else { break };
-            read.insert(message);
-            let step = Step::Act(host, Act::Read(message));
-            if let Ok(Some(_)) = self.take(state, step) {
-                self.must(state, step, trace);
-            }
-        }
-        let nothing = self.lists.number(Vec::new());
-        for host in 0..self.hosts() {
-            state.hosts[host].inbox = nothing;
-        }
-    }
-
     fn wall(&self, state: &State) -> u8 {
         match self.config.wall {
             Wall::Rises => self.histories.get(state.history).foundings() + 1,
@@ -245,6 +165,9 @@ impl Space {
             ticks,
             terms,
             rounds,
+            founders,
+            candidates,
+            crashers,
             askers,
             ..
         } = self.config;
@@ -255,7 +178,10 @@ impl Space {
         let may_change = spent.changes - before.changes < self.config.changes;
         let wall = self.wall(state);
         for host in 0..self.hosts() {
-            let telling = self.telling(state.hosts[host], now);
+            let telling = match self.config.plain {
+                true => state.hosts[host].inbox,
+                false => self.telling(state.hosts[host], now),
+            };
             let mut push = |act| steps.push(Step::Act(host, act));
             for &message in self.lists.get(telling) {
                 push(Act::Read(message));
@@ -264,14 +190,14 @@ impl Space {
             let replica = &process.replica;
             if self.is_eligible(host) {
                 if replica.group().is_none() {
-                    if may_stand {
+                    if may_stand && founders.contains(&host) {
                         push(Act::Stand);
                     }
                     if replica.founding().standing().is_some() {
                         push(Act::Found(wall));
                     }
                 } else {
-                    if replica.term() < terms {
+                    if replica.term() < terms && candidates.contains(&host) {
                         push(Act::Campaign);
                     }
                     if may_abandon {
@@ -336,7 +262,7 @@ impl Space {
                     ));
                 }
             }
-            if may_crash && self.is_eligible(host) {
+            if may_crash && crashers.contains(&host) && self.is_eligible(host) {
                 steps.push(Step::Crash(host));
             }
         }
@@ -403,7 +329,9 @@ impl Space {
                 self.send(&mut next, NO_MESSAGES);
             }
         }
-        self.echo(state, &mut next);
+        if !self.config.plain {
+            self.echo(state, &mut next);
+        }
         if next == *state {
             return Ok(None);
         }
@@ -493,7 +421,8 @@ impl Space {
                 envelope.message,
                 Message::Append { .. } | Message::Snapshot { .. }
             );
-            let done = me.is_done_with(envelope) && !(begins && self.config.second_groups);
+            let done =
+                me.is_done_with(envelope) && !(begins && self.config.second_groups) && !self.config.plain;
             self.is_for(envelope.to, me.life()) && !done
         };
         let (old, new) = (self.lists.get(inbox), self.lists.get(sends));
@@ -671,5 +600,14 @@ impl Space {
                 format!("{} {what}", who(host))
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Space {
+    /// What is not a message.
+    pub(super) fn picture(&self, state: &State) -> String {
+        let processes: Vec<_> = (0..self.hosts()).map(|host| self.process(state, host)).collect();
+        format!("{:?} {processes:?}", self.histories.get(state.history))
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use quorate_core::PlantedBug;
+use std::collections::BTreeSet;
 
 fn config(name: &str) -> Config {
     let found = CONFIGS.iter().find(|config| config.name == name);
@@ -44,6 +45,56 @@ fn a_limit_ends_a_search() {
     assert!(!report.exhausted && report.violation.is_none());
 }
 
+/// What is left out because it makes no difference makes none: without it the same processes meet in the same ways.
+#[test]
+fn reductions_lose_nothing() {
+    let pictures = |config: &Config| {
+        let mut space = Space::new(config);
+        let (first, _) = space.scripted();
+        let mut states = Pool::default();
+        states.number(first);
+        let (mut place, mut steps, mut pictures) = (0, Vec::new(), BTreeSet::new());
+        while place < states.len() {
+            let state: State = *states.get(place as u32);
+            pictures.insert(space.picture(&state));
+            space.steps(&state, &mut steps);
+            for &step in &steps {
+                states.number(space.take(&state, step).unwrap().unwrap_or(state));
+            }
+            place += 1;
+        }
+        (states.len(), pictures)
+    };
+    let quiet = Config {
+        crashes: 0,
+        terms: 1,
+        ..config("founding")
+    };
+    let crash = Config {
+        stands: 0,
+        terms: 1,
+        ticks: 1,
+        ..config("founding")
+    };
+    let election = Config {
+        terms: 2,
+        log: 3,
+        draws: 0,
+        candidates: &[1],
+        ..config("election")
+    };
+    for config in [quiet, crash, election] {
+        let (few, reduced) = pictures(&config);
+        let plain = Config {
+            plain: true,
+            ..config
+        };
+        let (many, all) = pictures(&plain);
+        assert!(few < many, "{few} {many}");
+        assert_eq!(reduced, all, "{}", plain.name);
+    }
+}
+
 /// One planted bug for each thing that must hold.
 #[test]
 fn what_must_hold_can_fail() {
@@ -51,7 +102,6 @@ fn what_must_hold_can_fail() {
         (PlantedBug::FoundWithSurplusSeats, "seats of"),
         (PlantedBug::VoteTwiceInATerm, "both lead"),
         (PlantedBug::DuplicateAnswersCounted, "which was committed before"),
-        (PlantedBug::ForgottenProcessReturns, "both lead"),
         (
             PlantedBug::MajorityOfFilledSeats,
             "appended after the committed Found",
@@ -70,10 +120,52 @@ fn what_must_hold_can_fail() {
     }
 }
 
+/// No planted bug leads there first, so it is done by hand: one identity founds a group twice.
 #[test]
-fn lists_name_configs() {
-    for name in CI.iter().chain(LARGE) {
-        config(name);
+fn logs_that_do_not_match_are_seen() {
+    use process::{Act, Process, Target};
+    use quorate_core::Duration;
+    use quorate_core::consensus::{Envelope, Group, Life, Message, Rules};
+    let rules = Rules {
+        cluster_size: 3,
+        surge: 0,
+        allow_observers: false,
+        grace: Duration::from_millis(1),
+        log_limit: 64,
+        snapshot_piece: 1024,
+    };
+    let founder = |voter: u8| {
+        let mut process = Process::new(rules, 0, true);
+        process.act(0, Act::Stand, &Target::None);
+        let vote = Envelope {
+            group: Group {
+                founder: process.life(),
+                founding: 1,
+            },
+            from: Life::first(process::node(voter)),
+            to: process.life(),
+            message: Message::FoundVote { floor: 0 },
+        };
+        process.act(0, Act::Read(0), &Target::Message(&vote));
+        process.act(0, Act::Found(1), &Target::None);
+        process
+    };
+    assert_eq!(history::agree(&founder(1), &founder(1)), Ok(()));
+    let differs = history::agree(&founder(1), &founder(2)).unwrap_err();
+    assert!(differs.contains("though later terms agree"), "{differs}");
+}
+
+/// And names are distinct, and no script stops.
+#[test]
+fn each_rule_has_a_config() {
+    let names: BTreeSet<_> = CONFIGS.iter().map(|config| config.name).collect();
+    assert_eq!(names.len(), CONFIGS.len());
+    for config in CONFIGS {
+        let begun = Config {
+            steps: 1,
+            ..config.clone()
+        };
+        assert_eq!(searched(&begun).violation, None, "{}", config.name);
     }
     for rule in rules() {
         assert!(config_for(rule).is_some(), "{rule}");
