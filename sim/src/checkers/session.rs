@@ -133,10 +133,6 @@ impl Observer for Session {
             _ => Ok(()),
         }
     }
-
-    fn finish(&mut self, world: &World) -> Result<(), String> {
-        Openings::finish(world)
-    }
 }
 
 impl Session {

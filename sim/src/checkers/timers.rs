@@ -46,7 +46,8 @@ impl Timers {
     }
 
     /// Whoever sends what the other one cannot open has a session that the other one has not: both notice, and begin
-    /// another one.
+    /// another one. That takes all of a handshake, which is longer than what they write besides: a way on which anything
+    /// is lost proves nothing.
     fn opens(&self, world: &World, truth: &Truth, node: NodeIndex, from: NodeIndex) -> Result<(), String> {
         let since = world.now() - REPAIRED.max(truth.node(node).timeout * 4);
         let refused = truth
@@ -54,7 +55,8 @@ impl Timers {
             .refused
             .is_some_and(|refused| refused < since);
         let broken = refused
-            && truth.way(node, from).hole < since
+            && truth.way(from, node).lost < since
+            && truth.way(node, from).lost < since
             && truth.well_since(node, since)
             && truth.well_since(from, since)
             && truth.lists_since(node, from, since)

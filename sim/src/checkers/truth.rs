@@ -78,7 +78,9 @@ pub(super) struct Node {
 pub(super) struct Way {
     /// When a datagram was sent last.
     pub(super) sent: Instant,
-    /// Until when datagrams did not arrive, or late, or were of no use.
+    /// Until when datagrams did not arrive, or late, or altered.
+    pub(super) lost: Instant,
+    /// The same, or were of no use.
     pub(super) hole: Instant,
     /// When a sealed datagram was taken for authentic and new last.
     pub(super) opened: Instant,
@@ -86,6 +88,13 @@ pub(super) struct Way {
     pub(super) refused: Option<Instant>,
     /// The newest of those.
     pub(super) newest: u64,
+}
+
+impl Way {
+    fn lose(&mut self, until: Instant) {
+        self.lost = self.lost.max(until);
+        self.hole = self.hole.max(until);
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,7 +141,7 @@ impl Truth {
             } => self.on_arrived(now, node, datagram, again, opened),
             Seen::Undelivered { datagram } => {
                 if let (Some(from), Some(to)) = (datagram.sender, datagram.intended) {
-                    self.way_mut(from, to).hole = now;
+                    self.way_mut(from, to).lose(now);
                 }
             }
             Seen::Woke { node, late } if late > LATE && self.lateness(now, node, late) > LATE => {
@@ -235,7 +244,7 @@ impl Truth {
         if let Some(to) = datagram.intended {
             let way = self.way_mut(from, to);
             way.sent = now;
-            way.hole = way.hole.max(hole);
+            way.lose(hole);
         }
     }
 

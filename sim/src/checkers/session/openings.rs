@@ -10,8 +10,6 @@ use std::net::SocketAddr;
 
 /// A challenge is worth two turns of its secret, of 5 s each (`ROTATION` in the core).
 const CHALLENGE_LIFE: Duration = Duration::from_secs(10);
-/// For how long a handshake may stay half open (in the limits of the core's sessions), and some more.
-const HALF_OPEN_LIFE: Duration = Duration::from_secs(11);
 /// So many of the newest M1 are remembered.
 const REMEMBERED: usize = 4_096;
 
@@ -43,33 +41,6 @@ impl Openings {
             }
             Seen::Settled { .. } => self.refuses = None,
             _ => {}
-        }
-        Ok(())
-    }
-
-    /// Handshakes that were never completed are forgotten, once it was quiet for long enough.
-    pub(super) fn finish(world: &World) -> Result<(), String> {
-        let quiet = world
-            .healed()
-            .is_some_and(|healed| world.now().saturating_since(healed) > HALF_OPEN_LIFE);
-        if !quiet {
-            return Ok(());
-        }
-        for (index, process) in world.processes().filter(|(_, process)| process.is_live()) {
-            let Some(node) = process.node().filter(|_| process.member) else {
-                continue;
-            };
-            let usage = node.usage();
-            let mut rows = usage.rows().iter();
-            let open = rows
-                .find(|row| row.name == "half-open sessions")
-                .map_or(0, |row| row.used);
-            ensure(open == 0, || {
-                format!(
-                    "{} still keeps {open} handshakes half open, long after the last one began",
-                    who(world, index)
-                )
-            })?;
         }
         Ok(())
     }

@@ -149,30 +149,6 @@ fn objects_to_sessions_that_are_not_renewed() {
     }
 }
 
-#[cfg(feature = "planted-bugs")]
-#[test]
-fn objects_to_handshakes_that_stay_half_open() {
-    use crate::{FaultKind, HostSet, PlantedBug, plant};
-    for (bug, objects) in [(None, false), (Some(PlantedBug::HalfOpenNeverExpires), true)] {
-        let _planted = plant(bug);
-        let mut sim = Sim::builder().hosts(2).collect_violations().build();
-        sim.run_for(secs(1));
-        // Challenges pass from host 0 to host 1, and what is longer does not: no handshake is completed.
-        let (from, to, bytes) = (HostSet::of([0]), HostSet::of([1]), 46);
-        sim.inject(FaultKind::Mtu { from, to, bytes }, secs(60));
-        sim.inject(FaultKind::Crash { host: crate::Host(1) }, secs(1));
-        sim.run_for(secs(50));
-        sim.heal();
-        sim.run_for(secs(20));
-        sim.finish();
-        let found = sim
-            .violations()
-            .iter()
-            .any(|violation| violation.what.contains("half open"));
-        assert_eq!(found, objects, "{:?}", sim.violations());
-    }
-}
-
 #[test]
 fn objects_to_a_datagram_that_is_called_forged_and_is_not() {
     let mut sim = cluster();

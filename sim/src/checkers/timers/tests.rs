@@ -53,3 +53,15 @@ fn excuses_silence_towards_who_moved_and_has_said_nothing_since() {
     sim.run_for(found);
     assert!(sim.node(A).member(sim.id(B)).is_some());
 }
+
+#[test]
+fn excuses_a_session_that_cannot_be_opened_because_the_way_is_too_narrow_for_it() {
+    use crate::{FaultKind, Host, HostSet};
+    let mut sim = Sim::builder().seed(1).hosts(3).build();
+    sim.run_for(secs(5));
+    // What a handshake ends with does not get to host 2 from host 1, heartbeats do.
+    let (from, to) = (HostSet::of([1]), HostSet::of([2]));
+    sim.inject(FaultKind::Mtu { from, to, bytes: 50 }, secs(40));
+    sim.inject(FaultKind::Crash { host: Host(2) }, Duration::ZERO);
+    sim.run_for(secs(40));
+}

@@ -56,3 +56,30 @@ fn objects_to_a_handshake_that_is_kept_too_long() {
     sim.run_for(Duration::from_secs(30));
     panel.objects_at_the_end(&sim, "usage", "keeps 1 half-open sessions");
 }
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn objects_to_handshakes_that_stay_half_open() {
+    use crate::checkers::testing::secs;
+    use crate::sim::Sim;
+    use crate::{FaultKind, HostSet, PlantedBug, plant};
+
+    for (bug, objects) in [(None, false), (Some(PlantedBug::HalfOpenNeverExpires), true)] {
+        let _planted = plant(bug);
+        let mut sim = Sim::builder().hosts(2).collect_violations().build();
+        sim.run_for(secs(1));
+        // Challenges pass from host 0 to host 1, and what is longer does not: no handshake is completed.
+        let (from, to, bytes) = (HostSet::of([0]), HostSet::of([1]), 46);
+        sim.inject(FaultKind::Mtu { from, to, bytes }, secs(60));
+        sim.inject(FaultKind::Crash { host: crate::Host(1) }, secs(1));
+        sim.run_for(secs(50));
+        sim.heal();
+        sim.run_for(secs(20));
+        sim.finish();
+        let found = sim
+            .violations()
+            .iter()
+            .any(|violation| violation.by == "usage" && violation.what.contains("half-open"));
+        assert_eq!(found, objects, "{:?}", sim.violations());
+    }
+}
