@@ -345,7 +345,7 @@ impl Sessions {
         }
         self.converge(cx.now, local);
         if newest {
-            self.probe_path(cx, local, from, len);
+            self.probe_path(cx, local, from, frames);
         }
         let session = self.table.get(&local)?;
         opened.peer = session.peer;

@@ -53,16 +53,11 @@ impl Node {
 
     /// Opens a session for frames that wait. Messaging keeps its own, and is told when the session is open.
     fn dial_for(&mut self, now: Instant, peer: NodeId) {
-        match self.membership.address(peer) {
-            Some(addr) => {
-                self.held.insert(peer);
-                self.sessions.dial(context!(self, now), addr, Some(peer));
-            }
-            None => {
-                if self.outbox.discard(peer) > 0 {
-                    self.stats.drop(DropReason::NoRoute);
-                }
-            }
+        let addr = self.membership.address(peer);
+        if addr.is_some_and(|addr| self.sessions.dial(context!(self, now), addr, Some(peer))) {
+            self.held.insert(peer);
+        } else if self.outbox.discard(peer) > 0 {
+            self.stats.drop(DropReason::NoRoute);
         }
     }
 

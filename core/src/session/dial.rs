@@ -95,8 +95,12 @@ impl Dialer {
 impl Sessions {
     /// Dials an address as soon as limits allow. Ends with exactly one of `Up`, `Quarantined`, `Rejected`,
     /// `DialedSelf` or `DialFailed`, unless it is cancelled; an address that is being dialled already is not dialled
-    /// twice. Returns `false`, and counts it, if too many wait.
+    /// twice. Returns `false` if too many wait, and counts it, or if who is expected there is quarantined: the
+    /// quarantine dials it in time.
     pub(crate) fn dial(&mut self, cx: &mut Context<'_>, addr: SocketAddr, expected: Option<NodeId>) -> bool {
+        if expected.is_some_and(|peer| self.is_quarantined(peer)) {
+            return false;
+        }
         let wanted = Wanted {
             expected,
             silent: false,

@@ -6,14 +6,14 @@ use crate::outbox::{BadFrame, Context};
 use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
 use crate::time::Duration;
-use crate::wire::{FRAME_HEADER_LEN, HEADER_LEN, TAG_LEN, kind};
+use crate::wire::{FRAME_HEADER_LEN, Frames, kind};
 use core::net::SocketAddr;
 
 /// How long a new address has time to echo its challenge before it may be challenged again.
 const PATH_TIMEOUT: Duration = Duration::from_secs(1);
 const PATH_TOKEN: usize = 8;
-/// The size of a datagram with a PATH_CHALLENGE.
-const PATH_DATAGRAM: usize = HEADER_LEN + FRAME_HEADER_LEN + PATH_TOKEN + TAG_LEN;
+/// The size of a PATH_CHALLENGE.
+const PATH_FRAME: usize = FRAME_HEADER_LEN + PATH_TOKEN;
 
 impl Sessions {
     /// Takes a frame of the kinds 0x60 to 0x6f.
@@ -89,14 +89,17 @@ impl Sessions {
     }
 
     /// A datagram came from another address than the session's: asks that address to prove that it is the peer's.
-    /// Only the newest datagram counts, or a delayed one would move the session back. The challenge is never larger
-    /// than its cause.
-    pub(super) fn probe_path(&mut self, cx: &mut Context<'_>, local: u32, from: SocketAddr, len: usize) {
+    /// Only the newest datagram counts, or a delayed one would move the session back. What is sent there is never more
+    /// than its cause: a PATH_CHALLENGE is answered with what it asks for alone.
+    pub(super) fn probe_path(&mut self, cx: &mut Context<'_>, local: u32, from: SocketAddr, frames: &[u8]) {
         let token: [u8; PATH_TOKEN] = self.rng.bytes();
         let Some(session) = self.table.get_mut(&local) else {
             return;
         };
-        if session.addr == from || session.path.is_some() || len < PATH_DATAGRAM {
+        if session.addr == from || session.path.is_some() || frames.len() < PATH_FRAME {
+            return;
+        }
+        if Frames::new(frames).any(|frame| frame.kind == kind::PATH_CHALLENGE) {
             return;
         }
         if planted(PlantedBug::PathFollowedWithoutProof) {

@@ -148,6 +148,7 @@ impl Sessions {
                     self.end_quarantine_entry(peer);
                 }
                 self.install(cx, local, false);
+                self.forget_others_at(cx.now, addr, peer);
                 self.events.push_back(SessionEvent::Up {
                     peer,
                     addr,
@@ -270,7 +271,6 @@ impl Sessions {
     }
 
     /// Returns whether a process is quarantined.
-    #[cfg(test)]
     pub(crate) fn is_quarantined(&self, peer: NodeId) -> bool {
         self.quarantine.contains_key(&peer)
     }

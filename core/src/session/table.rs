@@ -541,6 +541,18 @@ impl Sessions {
         self.remove_session(now, current);
     }
 
+    /// A process answers at an address: sessions with others lead there no more. What is written on them would go to
+    /// one that does not know them, and dials because of it, again and again.
+    pub(super) fn forget_others_at(&mut self, now: Instant, addr: SocketAddr, by: NodeId) {
+        // A scan of the table: only a complete handshake comes here, which costs more by itself.
+        let leads = |peer: &Peer| self.table.get(&peer.current).is_some_and(|s| s.addr == addr);
+        let others = self.peers.iter().filter(|&(&id, peer)| id != by && leads(peer));
+        let others: Vec<_> = others.map(|(&id, _)| id).collect();
+        for id in others {
+            self.forget(now, id);
+        }
+    }
+
     /// A peer is a member no more, or is one again.
     pub(crate) fn set_lost(&mut self, peer: NodeId, lost: bool) {
         if let Some(entry) = self.peers.get_mut(&peer) {

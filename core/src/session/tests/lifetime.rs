@@ -210,3 +210,49 @@ fn a_lost_session_is_reported_and_repaired() {
     net.talk(30);
     assert_eq!(net.sides[B].downs(), 0);
 }
+
+#[test]
+fn a_session_that_leads_where_another_process_answers_is_over() {
+    let mut net = Net::new([base(), base(), base()]).open();
+    let (old, new, addr) = (net.id(B), net.id(2), net.sides[B].addr);
+    net.sides[B].addr = SocketAddr::from(([10, 0, 9, 9], 5000));
+    net.sides[2].addr = addr;
+    net.dial(A, 2);
+    net.run_secs(1);
+    assert!(net.sides[A].sessions.is_open(new) && !net.sides[A].sessions.is_open(old));
+    assert_eq!(net.sides[A].downs(), 1);
+    // It lives, and finds its way back.
+    net.dial(B, A);
+    net.run_secs(1);
+    net.assert_open();
+    assert!(net.sides[A].sessions.is_open(new));
+    net.run_secs(200);
+    net.assert_clean(A);
+}
+
+#[test]
+fn a_datagram_from_elsewhere_is_answered_there_with_no_more_than_one() {
+    for challenge in [false, true] {
+        let mut net = Net::pair().open();
+        let (now, to) = (net.now, net.id(A));
+        let elsewhere = SocketAddr::from(([203, 0, 113, 9], 7000));
+        let local = net.sides[B].sessions.peers.get(&to).unwrap().current;
+        let (_, bytes) = if challenge {
+            let side = &mut net.sides[B];
+            side.with(now, |s, cx| {
+                s.transmit_frame(cx.stats, local, None, kind::PATH_CHALLENGE, |buf| {
+                    buf.extend_from_slice(&[7; 8])
+                });
+                s.transmits.pop_back().unwrap()
+            })
+        } else {
+            net.sides[B].write(now, to, &[0; 8]).unwrap()
+        };
+        let (len, before) = (bytes.len(), net.log.len());
+        net.sides[A].receive(now, elsewhere, bytes);
+        net.run_ms(10);
+        let answers: Vec<_> = net.log[before..].iter().filter(|f| f.to == elsewhere).collect();
+        assert_eq!(answers.len(), 1, "{challenge}");
+        assert!(answers[0].bytes.len() <= len);
+    }
+}

@@ -191,6 +191,23 @@ fn other_settings_lead_to_quarantine_until_the_peer_is_gone() {
 }
 
 #[test]
+fn a_quarantined_process_is_dialled_by_the_quarantine_alone() {
+    let mut net = Net::new([base(), base().surge(1)]);
+    net.dial(A, B);
+    net.run_secs(1);
+    let (id, addr, now, sent) = (net.id(B), net.sides[B].addr, net.now, net.log.len());
+    for _ in 0..10 {
+        assert!(!net.sides[A].with(now, |s, cx| s.dial(cx, addr, Some(id))));
+    }
+    net.run_secs(5);
+    assert_eq!((net.log.len(), quarantined(&net.sides[A])), (sent, 1));
+    // Somebody else may be expected at its address.
+    assert!(net.sides[A].with(now, |s, cx| s.dial(cx, addr, Some(node(9)))));
+    net.run_secs(1);
+    assert!(net.log.len() > sent);
+}
+
+#[test]
 fn frames_of_a_quarantined_process_are_not_heard() {
     let mut net = Net::new([base(), base().surge(1)]);
     net.dial(A, B);
