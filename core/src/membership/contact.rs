@@ -1,5 +1,6 @@
 //! What was sent to one member to learn whether it lives, and what came back.
 
+use crate::config::Config;
 use crate::id::NodeId;
 use crate::time::{Duration, Instant};
 
@@ -11,6 +12,11 @@ pub(super) const HELPERS: usize = 3;
 /// Whether a probe number comes after another (serial number arithmetic, RFC 1982, section 3.2).
 pub(super) const fn is_newer(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
+}
+
+/// Returns after how long two heartbeats have gone missing.
+pub(super) fn missing_after(config: &Config) -> Duration {
+    config.heartbeat_interval * 2 + config.probe_timeout
 }
 
 /// A probe of the SWIM detector.
@@ -44,7 +50,7 @@ pub(super) struct Contact {
     echo: Option<(Instant, Instant)>,
     /// The newest number received from the member; 0 for none.
     pub(super) heard: u32,
-    /// When it last wrote: whoever does that has a session.
+    /// When it last wrote, a handshake or on a session: whoever does that has one.
     pub(super) wrote: Option<Instant>,
     /// Whether it is a direct partner.
     pub(super) partner: bool,
@@ -63,6 +69,13 @@ pub(super) struct Contact {
 }
 
 impl Contact {
+    /// Whether nothing came from it for so long that it may have no session any more. An echo that is missing does not
+    /// say so: it may be lost, or longer under way than probes wait.
+    pub(super) fn is_mute(&self, now: Instant, config: &Config) -> bool {
+        let wrote = self.wrote.map_or(self.since, |at| at.max(self.since));
+        now - wrote > missing_after(config)
+    }
+
     /// Notes a probe that is being sent.
     pub(super) fn probed(&mut self, now: Instant, number: u32) {
         // `next` stays below the length of the array.

@@ -4,7 +4,7 @@
 //! consensus needs to know is known at first hand, and with a handful of nodes that is everybody. All other pairs are
 //! covered by randomised probing, whose load does not depend on the size of the cluster (SWIM, sections 3 and 4.3).
 
-use super::contact::{HELPERS, Inquiry, Probe, is_newer};
+use super::contact::{HELPERS, Inquiry, Probe, is_newer, missing_after};
 use super::record::State;
 use super::relay::Relays;
 use super::suspicion::{self, MAX_HEALTH, Suspicion};
@@ -161,7 +161,7 @@ impl Membership {
     /// Sends each direct partner its heartbeat. All in one pass: each goes in a datagram of its own anyway, and
     /// one timer is cheaper than 32.
     pub(super) fn heartbeat(&mut self, cx: &mut Context<'_>) {
-        let missing_after = cx.config.heartbeat_interval * 2 + cx.config.probe_timeout;
+        let missing_after = missing_after(cx.config);
         // At the latest: jitter only brings it forward.
         let next_pass = cx.now + cx.config.heartbeat_interval;
         let mut missing = 0;
@@ -187,13 +187,11 @@ impl Membership {
                 .contact
                 .heard_at()
                 .map_or(entry.contact.since, |at| at.max(entry.contact.since));
-            let wrote = entry.contact.wrote.max(Some(entry.contact.since));
-            let mute = wrote.is_some_and(|at| cx.now - at > missing_after);
             if cx.now - heard > missing_after {
                 missing += 1;
                 // A session that only one side still has is repaired by a new one, dialled by the side that hears nothing.
                 // The other one must not dial for every lost echo.
-                if mute {
+                if entry.contact.is_mute(cx.now, cx.config) {
                     let addr = entry.member.addr;
                     self.act(Action::Dial {
                         addr,
@@ -324,11 +322,13 @@ impl Membership {
         }
         if !probe.indirect {
             probe.indirect = true;
-            let addr = entry.member.addr;
-            self.act(Action::Dial {
-                addr,
-                expect: Some(id),
-            });
+            if entry.contact.is_mute(cx.now, cx.config) {
+                let addr = entry.member.addr;
+                self.act(Action::Dial {
+                    addr,
+                    expect: Some(id),
+                });
+            }
             self.inquire(cx, id);
             self.timers.arm(Timer::Probe(id), cx.now + indirect_timeout);
             return;

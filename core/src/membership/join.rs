@@ -96,6 +96,10 @@ impl Membership {
             }
         }
         self.lost.answered(addr, peer);
+        if let Some(entry) = self.table.get_mut(peer) {
+            // A session is not opened again for what is not heard on it yet.
+            entry.contact.wrote = Some(cx.now);
+        }
         if let Some(known) = self.peers.get_mut(&peer) {
             known.addr = addr;
             known.role = role;
@@ -248,8 +252,11 @@ impl Membership {
         pending.tries += 1;
         let (number, flags, observed) = (pending.number, pending.flags, known.addr);
         let unknown = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
-        // An observed address is left out: the receiver sees one itself, and its own view is the better.
-        let claimed = cx.config.advertise.unwrap_or(unknown);
+        // An observed address is left out at first: the receiver sees one itself, and its own view is the better. A
+        // raised incarnation goes with the address that gossip tells of it: a receiver that has not noticed a move yet
+        // would spread the old one under the same number, and neither could ever correct the other.
+        let own = self.addr.filter(|_| self.incarnation > 0);
+        let claimed = cx.config.advertise.or(own).unwrap_or(unknown);
         let (role, incarnation, config) = (self.role, self.incarnation, cx.config);
         cx.send(peer, kind::JOIN, |buf| {
             buf.push(flags);
@@ -346,6 +353,7 @@ impl Membership {
     /// A process has introduced itself.
     fn introduced(&mut self, cx: &mut Context<'_>, record: &Record, introduction: &Introduction<'_>) {
         let id = record.id;
+        let seen = self.peers.get(&id).is_some_and(|peer| peer.addr == record.addr);
         if let Some(old) = self.table.tombstone(cx.now, id)
             && record.rank() <= old.rank()
         {
@@ -364,7 +372,9 @@ impl Membership {
             return;
         };
         let changed = introduction.apply(entry, record.details);
-        let moved = entry.member.addr != record.addr;
+        // What it said before it moved does not beat what is seen since.
+        let newer = record.incarnation > entry.member.incarnation;
+        let moved = entry.member.addr != record.addr && (newer || seen);
         let refuted = record.rank() > entry.rank();
         if !refuted && entry.state() == State::Suspect {
             let suspect = entry.record();

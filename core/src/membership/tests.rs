@@ -580,6 +580,53 @@ fn a_moved_peer_keeps_its_membership_and_learns_its_address() {
 }
 
 #[test]
+fn who_has_not_noticed_the_move_of_another_does_not_spread_where_it_was() {
+    let mut net = Net::new(4, 22);
+    net.form();
+    let (id, addr) = (net.id(3), SocketAddr::from(([10, 0, 7, 7], 5000)));
+    net.with(0, |m, cx| m.peer_moved(cx, id, addr));
+    net.run(ms(5));
+    assert_eq!(net.membership(3).own_addr(), Some(addr));
+    // The other two see it where it was, and hear of the raised incarnation from itself.
+    for n in [1, 2] {
+        let there = net.id(n);
+        net.with(3, |m, cx| m.start_join(cx, there, 0));
+    }
+    net.run(secs(20));
+    for n in 0..3 {
+        assert_eq!(net.membership(n).address(id), Some(addr), "node {n}");
+    }
+    net.check();
+}
+
+#[test]
+fn echoes_that_come_late_are_no_reason_to_dial() {
+    let mut net = Net::new(3, 24);
+    net.observer(2);
+    for n in 0..3 {
+        // A datagram travels for 0.2 to 2.2 ms: half of the echoes take longer than this.
+        net.config(n).probe_timeout = ms(2);
+    }
+    net.form();
+    let dials = net.dials;
+    net.run(secs(60));
+    assert_eq!(net.dials - dials, 0);
+    net.check();
+}
+
+#[test]
+fn who_answers_dials_and_says_nothing_else_is_not_dialled_for_every_heartbeat() {
+    let mut net = Net::new(2, 25);
+    net.form();
+    let before = net.dials;
+    net.loss = 1000;
+    net.run(ms(2_500));
+    // Two intervals and a probe's time without a word are over at the third beat, and then at the third one after that.
+    let dials = net.dials - before;
+    assert!((1..=2).contains(&dials), "{dials}");
+}
+
+#[test]
 fn a_lonely_node_sleeps() {
     let net = Net::new(1, 23);
     assert_eq!(net.membership(0).poll_timeout(), None);

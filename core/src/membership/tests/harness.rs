@@ -48,6 +48,8 @@ pub(super) struct Net {
     pub(super) loss: u64,
     /// Bytes sent, headers of sealed datagrams included.
     pub(super) bytes: usize,
+    /// How often anybody dialled anybody.
+    pub(super) dials: usize,
 }
 
 impl Net {
@@ -65,6 +67,7 @@ impl Net {
             cuts: BTreeSet::new(),
             loss: 0,
             bytes: 0,
+            dials: 0,
         };
         for n in 0..size {
             let addr = SocketAddr::from(([10, 0, (n / 250) as u8, (n % 250) as u8 + 1], 5000));
@@ -166,6 +169,7 @@ impl Net {
     }
 
     fn dial(&mut self, a: usize, addr: SocketAddr, expected: Option<NodeId>) {
+        self.dials += 1;
         let b = self.by_addr.get(&addr).copied();
         let Some(b) = b.filter(|&b| self.reaches(a, b) && !self.hosts[b].paused) else {
             self.call(a, |m, cx| m.dial_failed(cx, addr));
