@@ -182,3 +182,46 @@ fn two_nodes_with_a_common_member_find_each_other() {
         assert!(world.run_until(secs(90), |w| whole(w, &all)), "seed {seed}");
     }
 }
+
+#[test]
+fn a_way_that_is_slower_than_probes_wait_causes_no_storm() {
+    let mut world = Sim::new(3);
+    let nodes = cluster(&mut world, 3, || config().local());
+    let seed = world.addr(nodes[0]).to_string();
+    let observer = world.start(config().local().role(Role::Observer).seed(seed));
+    let nodes = [nodes, vec![observer]].concat();
+    assert!(world.run_until(secs(5), |w| whole(w, &nodes)));
+    world.run_for(secs(5));
+    let shakes = handshakes(&world, &nodes);
+    // There and back takes longer than `probe_timeout`, which is 50 ms.
+    let delay = Duration::from_millis(29);
+    world.set_link(Link {
+        min_delay: delay,
+        max_delay: delay,
+        ..Link::default()
+    });
+    world.run_for(secs(20));
+    assert_eq!(handshakes(&world, &nodes) - shakes, 0);
+}
+
+#[test]
+fn one_at_the_address_of_a_dead_member_is_left_alone() {
+    for seed in 0..10 {
+        let mut world = Sim::new(seed);
+        // All that have a session are told how the group is, members or not.
+        let config = || config().cluster_size(3);
+        let nodes = cluster(&mut world, 3, config);
+        assert!(world.run_until(secs(5), |w| whole(w, &nodes)), "seed {seed}");
+        let addr = world.addr(nodes[2]);
+        world.crash(nodes[2]);
+        // Long enough to be found dead: it is not replaced, and its sessions are still there.
+        world.run_for(secs(10));
+        let new = world.start_at(addr, config());
+        let now = [nodes[0], nodes[1], new];
+        assert!(world.run_until(secs(60), |w| whole(w, &now)), "seed {seed}");
+        world.run_for(secs(5));
+        let shakes = handshakes(&world, &now);
+        world.run_for(secs(60));
+        assert_eq!(handshakes(&world, &now) - shakes, 0, "seed {seed}");
+    }
+}
