@@ -65,7 +65,7 @@ struct Way {
     alike: bool,
     /// When the sender said last that the receiver is a member no more.
     lost: Option<Instant>,
-    /// When the receiver did so of the sender: it has forgotten what it knew of its messages.
+    /// Whether the receiver ever did so of the sender: it has forgotten what it knew of its messages.
     forgotten: bool,
 }
 
@@ -497,8 +497,11 @@ impl Messaging {
         side.asked.clear();
         // A process that has left may still hand over what it has.
         for way in self.sides.iter_mut().filter_map(|side| side.ways.get_mut(&node)) {
+            // Who forgot whom stays as it was: the last word of the one that stopped may be under way.
             *way = Way {
                 blurred: true,
+                lost: way.lost,
+                forgotten: way.forgotten,
                 ..Way::default()
             };
         }

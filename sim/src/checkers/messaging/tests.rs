@@ -2,7 +2,7 @@ use crate::checkers::testing::{A, B, C, Panel, cluster, objects, secs};
 use crate::observe::{Command, Seen};
 use crate::sim::Sim;
 use bytes::Bytes;
-use quorate_core::{DeliveryError, Duration, Event, Instant, Message, SendError, SendId, Target};
+use quorate_core::{DeliveryError, Duration, Event, Instant, LeaveReason, Message, SendError, SendId, Target};
 
 #[test]
 fn objects_to_what_was_never_sent_or_comes_twice() {
@@ -196,6 +196,40 @@ fn objects_to_an_outcome_that_never_comes() {
     );
     sim.run_for(secs(7));
     panel.objects(&sim, &Seen::Settled { node: A }, "messaging", "has not told");
+}
+
+/// A message of which nobody knows whether it arrived: what its sender is told last, once its target has stopped. Whether
+/// that had forgotten the sender before, `forgot` says.
+fn unknown_after_a_stop(forgot: bool) -> Result<(), String> {
+    let (mut sim, id) = under_way();
+    let (here, there) = (sim.id(A), sim.id(B));
+    let mut panel = Panel::new(&sim);
+    let command = &send_command(Target::Node(there), id, clock(&sim) + secs(5));
+    panel.tell(&sim, &Seen::Command { node: A, command });
+    if forgot {
+        let event = &Event::MemberLeft {
+            member: sim.node(B).member(here).expect("they know each other"),
+            reason: LeaveReason::Failed,
+        };
+        let seen = &Seen::Event { node: B, event };
+        panel.one("messaging").observe(sim.world(), seen)?;
+    }
+    sim.crash(B);
+    panel.tell(&sim, &Seen::Stopped { node: B });
+    let event = &Event::SendDone {
+        id,
+        to: Some(there),
+        result: Err(DeliveryError::OutcomeUnknown),
+    };
+    let seen = &Seen::Event { node: A, event };
+    panel.one("messaging").observe(sim.world(), seen)
+}
+
+#[test]
+fn the_word_of_one_who_stopped_since_counts() {
+    assert_eq!(unknown_after_a_stop(true), Ok(()));
+    let objection = unknown_after_a_stop(false).expect_err("it never forgot");
+    assert!(objection.contains("for a member all the time"), "{objection}");
 }
 
 /// A name for a message that was never sent, and of which nothing will be told.
