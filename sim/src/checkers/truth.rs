@@ -28,6 +28,11 @@ pub(super) fn isolation(process: &Process) -> Duration {
     process.config.tombstone_timeout / 4
 }
 
+/// After so many heartbeat intervals without a word somebody is silent. Within as many of a word both ways an echo is
+/// back: the probe goes out within one, the echo rides on a heartbeat within another, and either is under way for less
+/// than a fifth of the probe timeout, which is at most an interval.
+const SILENCE: u32 = 3;
+
 /// Later than everything that happens: what is wrong now, and has no end yet.
 const NOT_OVER: Instant = Instant::FAR_FUTURE;
 
@@ -84,6 +89,8 @@ pub(super) struct Way {
     pub(super) hole: Instant,
     /// When a sealed datagram was taken for authentic and new last.
     pub(super) opened: Instant,
+    /// Since when that has happened without a silence.
+    talks: Instant,
     /// When the first one after that was refused which arrived as it was sent.
     pub(super) refused: Option<Instant>,
     /// The newest of those.
@@ -254,7 +261,11 @@ impl Truth {
             return;
         };
         if opened {
+            let silence = self.nodes[from.0].interval * SILENCE;
             let way = self.way_mut(from, node);
+            if way.opened == Instant::ZERO || now.saturating_since(way.opened) > silence {
+                way.talks = now;
+            }
             way.opened = now;
             way.refused = None;
             way.newest = way.newest.max(datagram.number);
@@ -424,13 +435,15 @@ impl Truth {
     }
 
     /// Returns whether everything that two processes sent each other since then arrived in time and was of use, that
-    /// they did write to each other, and that both were well.
+    /// they did write to each other, for long enough that one would have an answer, and that both were well.
     pub(super) fn clear_since(&self, world: &World, a: NodeIndex, b: NodeIndex, since: Instant) -> bool {
         let runs = |process: &Process| process.is_live() && process.member;
         let now = world.now();
         let spoke = |from: NodeIndex, to: NodeIndex| {
-            let (way, node) = (self.way(from, to), self.node(from));
-            way.hole < since && now.saturating_since(way.opened) <= node.interval * 3
+            let (way, silence) = (self.way(from, to), self.node(from).interval * SILENCE);
+            way.hole < since
+                && now.saturating_since(way.opened) <= silence
+                && now.saturating_since(way.talks) >= silence
         };
         runs(world.process(a))
             && runs(world.process(b))

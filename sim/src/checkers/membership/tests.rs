@@ -138,6 +138,46 @@ fn pair() -> (Sim, Panel) {
     (sim, panel)
 }
 
+/// What the checker of members says to a verdict on somebody long listed who wrote for so many heartbeat intervals before,
+/// and to whom was written, after nobody had written anything.
+fn verdict_after_talk(intervals: u32) -> Result<(), String> {
+    let (mut sim, mut panel) = pair();
+    sim.run_for(secs(5));
+    let mut there = datagram(&sim);
+    for _ in 0..intervals {
+        let back = Datagram {
+            sender: Some(A),
+            intended: Some(B),
+            ..there
+        };
+        for (node, datagram) in [(A, &there), (B, &back)] {
+            let seen = Seen::Arrived {
+                node,
+                datagram,
+                again: false,
+                opened: true,
+            };
+            panel.tell(&sim, &seen);
+        }
+        there.number += 1;
+        sim.run_for(sim.world().process(A).config.heartbeat_interval);
+    }
+    let event = &Event::MemberLeft {
+        member: member(&sim),
+        reason: LeaveReason::Failed,
+    };
+    panel
+        .one("membership")
+        .observe(sim.world(), &Seen::Event { node: A, event })
+}
+
+#[test]
+fn a_verdict_may_come_before_the_first_answer_can() {
+    assert_eq!(verdict_after_talk(2), Ok(()));
+    let objection = verdict_after_talk(3).expect_err("an echo was due");
+    assert!(objection.contains("everything that they wrote"), "{objection}");
+}
+
 #[test]
 fn objects_to_a_ghost_that_nobody_finds_out() {
     let (mut sim, mut panel) = pair();

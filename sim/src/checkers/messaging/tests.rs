@@ -2,7 +2,9 @@ use crate::checkers::testing::{A, B, C, Panel, cluster, objects, secs};
 use crate::observe::{Command, Seen};
 use crate::sim::Sim;
 use bytes::Bytes;
-use quorate_core::{DeliveryError, Duration, Event, Instant, LeaveReason, Message, SendError, SendId, Target};
+use quorate_core::{
+    DeliveryError, Duration, Event, Instant, LeaveReason, Message, SendError, SendId, Target,
+};
 
 #[test]
 fn objects_to_what_was_never_sent_or_comes_twice() {
