@@ -156,6 +156,8 @@ planted_bugs! {
     "A life that holds a group follows the next founder as well."
     VoteWithoutFound "vote-without-found"
     "A life that holds no group votes inside one."
+    RoundsByTheEmpty "rounds-by-the-empty"
+    "A life that has not stored the beginning of a group answers its quorum rounds."
     FoundCommittedByQuorum "found-committed-by-quorum"
     "With a surge, the beginning of a group is committed by Q seats."
     GraceLeftOut "grace-left-out"

@@ -214,7 +214,12 @@ impl Consensus {
         };
         let (truth, quorum) = (self.truth.borrow(), replica.rules().quorum());
         match watched.key.part {
-            Part::Leader => contact::check_leader(world, &truth, node, watched, seats, quorum),
+            Part::Leader => {
+                if let Some(leadership) = replica.leadership() {
+                    contact::check_rounds(world, &self.watched, watched, leadership)?;
+                }
+                contact::check_leader(world, &truth, node, watched, seats, quorum)
+            }
             Part::Candidate => {
                 contact::check_candidate(world, &truth, node, (before, &watched.key), seats, quorum)
             }

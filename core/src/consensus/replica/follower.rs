@@ -1,6 +1,6 @@
 //! What a follower or learner does: storing entries and snapshots.
 
-use super::founding::nothing_yet;
+use super::founding::{answered, nothing_yet};
 use super::{Incoming, Output, Part, Replica};
 use crate::consensus::codec::decode_machine;
 use crate::consensus::entry::{Command, Entry, Index, Position};
@@ -129,14 +129,14 @@ impl Replica {
                 term,
                 last,
                 received,
-                round: 0,
+                round: answered(round),
             };
             return self.send_to(group, from, message, out);
         };
         let machine = decode_machine(&data)
             .filter(|machine| machine.found.group == group && machine.found.is_valid(&self.rules));
         let Some(machine) = machine else {
-            return self.send_to(group, from, nothing_yet(term), out);
+            return self.send_to(group, from, nothing_yet(term, round), out);
         };
         self.withdraw();
         self.part = Some(Part::new(machine.found, term, !self.asked, now));

@@ -169,7 +169,11 @@ impl Replica {
         let Envelope { group, from, .. } = *envelope;
         match &envelope.message {
             Message::Append {
-                term, prev, entries, ..
+                term,
+                prev,
+                entries,
+                round,
+                ..
             } => {
                 let Some(Entry {
                     command: Command::Found(found),
@@ -177,7 +181,7 @@ impl Replica {
                 }) = entries.first().filter(|_| prev.index == 0)
                 else {
                     // The leader takes this life for one that has entries. It has none.
-                    return self.send_to(group, from, nothing_yet(*term), out);
+                    return self.send_to(group, from, nothing_yet(*term, *round), out);
                 };
                 let by_founder = *term > 1 || from == group.founder;
                 if found.group != group || !found.is_valid(&self.rules) || !by_founder {
@@ -195,15 +199,24 @@ impl Replica {
 }
 
 /// The answer of an empty log to a leader that expects one.
-///
-/// **SAFETY (rounds)** It answers no round: who does not hold the group's `Found` may follow another one next.
-pub(super) const fn nothing_yet(term: Term) -> Message {
+pub(super) fn nothing_yet(term: Term, round: u64) -> Message {
     Message::AppendReply {
         term,
         index: 0,
         matched: false,
-        round: 0,
+        round: answered(round),
         virgin: false,
+    }
+}
+
+/// The round that an empty log answers when it is asked for this one.
+///
+/// **SAFETY (rounds)** None: who does not hold the group's `Found` may follow another one next.
+pub(super) fn answered(round: u64) -> u64 {
+    if planted(PlantedBug::RoundsByTheEmpty) {
+        round
+    } else {
+        0
     }
 }
 

@@ -1,11 +1,14 @@
-//! Who leads is answered, and who stands for election was answered before.
+//! Who leads is answered, by who belongs to its group, and who stands for election was answered before.
+
+#[cfg(test)]
+mod tests;
 
 use super::Watched;
 use super::view::{Key, Part};
 use crate::checkers::ensure;
 use crate::checkers::truth::Truth;
 use crate::world::{NodeIndex, World};
-use quorate_core::consensus::Seats;
+use quorate_core::consensus::{Leadership, Progress, Seats};
 use quorate_core::{Config, Duration, Instant};
 
 /// How much later than it should anything happens on a machine that works.
@@ -46,6 +49,31 @@ pub(super) fn check_leader(
             watched.key.life,
             watched.key.term,
             patience(config)
+        )
+    })
+}
+
+/// Objects to a leader that takes an answer to a quorum round from a life without a group: that has not stored the
+/// beginning, and may follow another founder next. What a life has stored it keeps.
+pub(super) fn check_rounds(
+    world: &World,
+    watched: &[Option<Watched>],
+    leader: &Watched,
+    leadership: &Leadership,
+) -> Result<(), String> {
+    let empty = |life: quorate_core::Life| {
+        let peer = world.find(life.node);
+        let peer = peer.and_then(|peer| watched.get(peer.0)?.as_ref());
+        peer.is_some_and(|peer| peer.key.life == life && peer.key.group != leader.key.group)
+    };
+    let unstored = |progress: &Progress| progress.matched() == 0 && progress.round() > 0;
+    let mut peers = leadership.peers();
+    let wrong = peers.find(|&(life, progress)| unstored(progress) && empty(life));
+    ensure(wrong.is_none(), || {
+        let (life, round) = wrong.map_or((leader.key.life, 0), |(life, progress)| (life, progress.round()));
+        format!(
+            "{} counts an answer to round {round} by {life}, which has not stored the beginning of the group",
+            leader.key.life
         )
     })
 }

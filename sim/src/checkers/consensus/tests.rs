@@ -1,3 +1,5 @@
+mod creation;
+
 use super::ledger::tests::{Fake, RULES, Watch, life};
 use super::*;
 use crate::checkers::testing::{A, B, C, cluster, secs};

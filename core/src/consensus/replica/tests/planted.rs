@@ -56,6 +56,16 @@ const ROWS: &[(PlantedBug, &str, &str)] = &[
         "deliver b>d\n  b>d RequestVote\n#",
     ),
     (
+        PlantedBug::RoundsByTheEmpty,
+        "rounds_of_the_empty",
+        "round b\n  1\n",
+    ),
+    (
+        PlantedBug::RoundsByTheEmpty,
+        "rounds_of_the_empty_by_snapshot",
+        "round b\n  1\n",
+    ),
+    (
         PlantedBug::FoundCommittedByQuorum,
         "five_with_surge",
         "  commit: 0\n",

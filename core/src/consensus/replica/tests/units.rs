@@ -69,7 +69,7 @@ fn pieces(leader: &mut Replica, learner: Life) -> Vec<Envelope> {
     let nothing = Envelope {
         from: learner,
         to: leader.life(),
-        message: founding::nothing_yet(term),
+        message: founding::nothing_yet(term, 0),
         ..question
     };
     leader.receive(NOW, &nothing, HINTS, &mut out);
