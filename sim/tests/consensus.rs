@@ -616,8 +616,6 @@ fn too_many_voters_found_nothing() {
 #[test]
 fn other_settings_keep_a_group_from_being_founded() {
     let mut cluster = Cluster::new(9, 3, 0);
-    // A process may be reported as quarantined more than once, and its end only once: the checker counts both.
-    cluster.sim = Sim::builder().seed(9).checkers(false).build();
     let stranger = cluster.sim.start(config().cluster_size(5));
     let addr = cluster.sim.addr(stranger).to_string();
     for _ in 0..3 {
@@ -673,7 +671,6 @@ fn two_groups_that_meet_become_one() {
     for seed in 0..5 {
         // The assumption is broken: six voters where there may be three.
         let mut cluster = Cluster::new(seed, 3, 0);
-        cluster.sim = Sim::builder().seed(seed).checkers(false).build();
         let left: Vec<_> = (0..3).map(|_| cluster.start()).collect();
         let first = cluster.sim.next_addr().to_string();
         let right: Vec<_> = (0..3)
