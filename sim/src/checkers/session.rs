@@ -13,8 +13,13 @@ use quorate_core::{DropReason, Duration, Event, Instant};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// How many counters behind the newest one a session tells apart: `WINDOW` of the core's replay window.
+/// How many counters a session tells apart, the newest one included: `WINDOW` of the core's replay window.
 const WINDOW: u64 = 2048;
+/// Whether a datagram comes so long after newer ones that nobody can tell whether it comes for the first time.
+const fn is_behind(number: u64, newest: u64) -> bool {
+    number + WINDOW <= newest
+}
+
 /// Of so many of the newest datagrams it is known which were opened.
 const REMEMBERED: u64 = 1 << 16;
 const WORDS: u64 = REMEMBERED / 64;
@@ -226,7 +231,7 @@ impl Session {
             return Ok(());
         }
         let newest = self.truth.borrow().way(sender, node).newest;
-        ensure(newest > datagram.number + WINDOW, || {
+        ensure(is_behind(datagram.number, newest), || {
             format!(
                 "{} dropped datagram {} of {} as replayed, which it had not seen; the newest one it had opened was {newest}",
                 who(world, node),

@@ -1,4 +1,4 @@
-use super::{REMEMBERED, Recent};
+use super::{REMEMBERED, Recent, WINDOW, is_behind};
 use crate::checkers::testing::{A, B, C, Panel, cluster, datagram, objects, secs, with_stranger};
 use crate::fault::Difference;
 use crate::observe::{Datagram, Fate, Provenance, Seen};
@@ -60,6 +60,12 @@ fn objects_to_what_must_not_be_refused() {
         opened: false,
     };
     Panel::new(&sim).objects(&sim, &seen, "session", "as replayed");
+}
+
+#[test]
+fn what_the_window_holds_must_not_be_refused_and_what_it_does_not_must() {
+    let newest = 1 << 40;
+    assert!(!is_behind(newest - WINDOW + 1, newest) && is_behind(newest - WINDOW, newest));
 }
 
 #[test]
