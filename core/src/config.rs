@@ -161,6 +161,18 @@ config! {
     /// most 10 min. Default 10 s.
     leave_wait: Duration = secs(10),
 
+    /// How long a lock is leased for where a request does not say. 1 s to `max_ttl`. Default 15 s.
+    lock_ttl: Duration = secs(15),
+    /// For how long who waits for a lock may be silent before it is taken for gone; and the length of the first lease of
+    /// a lock that was waited for. 2 s to 1 min. Default 3 s.
+    waiter_ttl: Duration = secs(3),
+    /// How many may wait for one lock, 1 to 65,536. Default 100.
+    max_waiters: u32 = 100,
+    /// How many locks may be held or waited for, 1 to 65,536. Default 20,000.
+    max_locks: u32 = 20_000,
+    /// Bytes of keys and metadata of all holders and waiters, 4 KiB to 8 MiB. Default 4 MiB.
+    max_lock_bytes: u32 = 4 << 20,
+
     /// How long a message is retransmitted before its sender gives up, 10 ms to 10 min. Default 5 s.
     message_timeout: Duration = secs(5),
     /// The largest message, in bytes, 1 to 16 MiB. Default 1 MiB.

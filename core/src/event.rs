@@ -3,6 +3,7 @@
 use crate::consensus::Group;
 use crate::error::{DeliveryError, DrawError};
 use crate::id::NodeId;
+use crate::locks::LockEvent;
 use crate::status::{Member, QuarantineReason};
 use crate::time::{Duration, Instant};
 use alloc::string::String;
@@ -203,6 +204,8 @@ pub enum Event {
         /// By how much.
         by: Duration,
     },
+    /// Something happened to a lock of this node, or to a request for one.
+    Lock(LockEvent),
     /// A token was drawn.
     #[doc(hidden)]
     TokenDrawn {

@@ -77,6 +77,16 @@ mod error;
 mod event;
 mod id;
 mod id_map;
+#[cfg(feature = "simulation")]
+pub mod locks;
+#[cfg(not(feature = "simulation"))]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "public with the feature `simulation`"
+)]
+mod locks;
 mod membership;
 mod messaging;
 mod node;
@@ -99,6 +109,10 @@ pub use crypto::{Aead, AeadFailed, AeadProvider, PureAead, aead_nonce};
 pub use error::*;
 pub use event::*;
 pub use id::{NodeId, ParseNodeIdError};
+pub use locks::{
+    Key as LockKey, LockCursor, LockError, LockEvent, LockFilter, LockId, LockPage, LockRequest, LockRow,
+    LostReason,
+};
 pub use node::{Node, SendFailure, TimerKind, Transmit};
 #[cfg(feature = "planted-bugs")]
 pub use planted::{ParsePlantedBugError, Planted, PlantedBug, plant, planted};

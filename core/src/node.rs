@@ -14,6 +14,7 @@ use crate::discovery::Discovery;
 use crate::error::{DrawError, ReplyError, SendError};
 use crate::event::{DrawId, Event, ReplyTo, RequestId, ResolveId, SendId, Target};
 use crate::id::NodeId;
+use crate::locks::{LockCursor, LockError, LockFilter, LockId, LockRequest};
 use crate::membership::Membership;
 use crate::messaging::Messaging;
 use crate::outbox::{Context, Outbox};
@@ -21,7 +22,7 @@ use crate::planted::{PlantedBug, planted};
 use crate::rng::{Rng, Stream};
 use crate::session::{Opened, Sessions};
 use crate::stats::{DropReason, Stats};
-use crate::time::{Instant, WallTime};
+use crate::time::{Duration, Instant, WallTime};
 use crate::wire::{Frame, Frames, kind};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -256,7 +257,7 @@ impl Node {
                 self.messaging
                     .handle_frame(context!(self, now), peer, frame.kind, frame.body)
             }
-            kind::FOUND_REQUEST..=kind::DRAWN => {
+            kind::FOUND_REQUEST..=kind::ANSWER => {
                 self.consensus
                     .handle_frame(context!(self, now), peer, frame.kind, frame.body)
             }
@@ -454,6 +455,74 @@ impl Node {
         let drawn = self.consensus.draw(context!(self, now), id);
         self.settle(now);
         drawn.map(|()| DrawId(id))
+    }
+
+    /// Asks for a lock. [`LockEvent::Granted`](crate::LockEvent::Granted) or
+    /// [`LockEvent::Failed`](crate::LockEvent::Failed) follows, exactly one of them.
+    ///
+    /// # Errors
+    /// [`LockError`] where the request can never be granted; nothing was asked for.
+    pub fn lock(&mut self, now: Instant, request: LockRequest) -> Result<LockId, LockError> {
+        let id = self.consensus.lock(context!(self, now), request);
+        self.settle(now);
+        id
+    }
+
+    /// Gives a lock back, which [`LockEvent::Released`](crate::LockEvent::Released) confirms at once: this node believes
+    /// in it no longer, and the group is told until it has heard. A request that is still open fails with
+    /// [`LockError::Cancelled`], and leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`LockError::UnknownId`] if this node holds no such lock and has no such request.
+    pub fn unlock(&mut self, now: Instant, id: LockId) -> Result<(), LockError> {
+        let done = self.consensus.unlock(context!(self, now), id);
+        self.settle(now);
+        done
+    }
+
+    /// Changes the length of the leases of a lock that is held, 1 s to `max_ttl`. A shorter one counts at once for this
+    /// node; a longer one as soon as the group has agreed, which the next
+    /// [`LockEvent::Renewed`](crate::LockEvent::Renewed) shows.
+    ///
+    /// # Errors
+    /// [`LockError::UnknownId`] or [`LockError::Ttl`]; nothing changed.
+    pub fn set_lock_ttl(&mut self, now: Instant, id: LockId, ttl: Duration) -> Result<(), LockError> {
+        let ttl = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+        let done = self.consensus.set_lock_ttl(context!(self, now), id, ttl);
+        self.settle(now);
+        done
+    }
+
+    /// Asks who holds and waits for locks. [`LockEvent::Listed`](crate::LockEvent::Listed) brings one page, in a stable
+    /// order, as everything stood at some moment between this call and the answer; its `next` is where the next page
+    /// begins. Or [`LockEvent::Failed`](crate::LockEvent::Failed) after `message_timeout`.
+    ///
+    /// # Errors
+    /// [`LockError`]; nothing was asked.
+    pub fn list_locks(
+        &mut self,
+        now: Instant,
+        filter: LockFilter,
+        after: Option<LockCursor>,
+    ) -> Result<LockId, LockError> {
+        let id = self.consensus.list_locks(context!(self, now), filter, after);
+        self.settle(now);
+        id
+    }
+
+    /// Takes a lock from whoever holds it by this token: its lease is not renewed any more, and it is told. The next
+    /// holder gets it when this one has said that it stopped, or its lease is over.
+    ///
+    /// With `at_once` the next holder gets it without waiting for that: **two may believe that they hold it**, and only
+    /// a resource that checks tokens is safe. [`LockEvent::Taken`](crate::LockEvent::Taken) follows, or
+    /// [`LockEvent::Failed`](crate::LockEvent::Failed) after `message_timeout`, and the table keeps a record.
+    ///
+    /// # Errors
+    /// [`LockError`]; nothing was asked.
+    pub fn revoke_lock(&mut self, now: Instant, token: u64, at_once: bool) -> Result<LockId, LockError> {
+        let id = self.consensus.revoke_lock(context!(self, now), token, at_once);
+        self.settle(now);
+        id
     }
 
     /// Says goodbye. Pending messages and requests fail with `Leaving`. A leader hands leadership over, and a seat that

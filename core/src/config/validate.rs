@@ -210,6 +210,15 @@ impl Config {
             secs(3600),
         );
         faults.range("leave_wait", self.leave_wait, ms(0), secs(600));
+        self.check_locks(faults);
+    }
+
+    fn check_locks(&self, faults: &mut Faults) {
+        faults.range("lock_ttl", self.lock_ttl, secs(1), self.max_ttl.max(secs(1)));
+        faults.range("waiter_ttl", self.waiter_ttl, secs(2), secs(60));
+        faults.range("max_waiters", self.max_waiters, 1, 1 << 16);
+        faults.range("max_locks", self.max_locks, 1, 1 << 16);
+        faults.range("max_lock_bytes", self.max_lock_bytes, 4 << 10, 8 << 20);
     }
 
     fn check_bounds(&self, faults: &mut Faults) {

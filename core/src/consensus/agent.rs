@@ -7,17 +7,19 @@ mod conflict;
 mod founding;
 mod leading;
 mod leaving;
+mod locks;
 mod orphan;
 mod tokens;
 mod view;
 
 use super::codec;
-use super::life::{Group, Life, Rules};
+use super::life::{Group, Life, Rules, millis};
 use super::message::{Envelope, Message};
 use super::replica::{Hints, Output, Replica, Role};
 use crate::config::{Config, Role as Eligibility};
 use crate::event::{AbandonReason, Event, FoundingRefusal, LeaveReason};
 use crate::id::NodeId;
+use crate::locks::{Client, ClientOutput};
 use crate::outbox::{BadFrame, Context};
 use crate::rng::{Rng, Stream};
 use crate::status::Settings;
@@ -103,6 +105,9 @@ pub(crate) struct Consensus {
     met: conflict::Met,
     leaving: Option<Leaving>,
     draws: Draws,
+    client: Client,
+    /// Who has gone and is known to the table of locks, and from when on it may be forgotten there.
+    gone: BTreeMap<NodeId, Instant>,
     /// Something happened that may have made something else due.
     soon: bool,
     wake: Option<Instant>,
@@ -110,7 +115,7 @@ pub(crate) struct Consensus {
 
 impl Consensus {
     pub(crate) fn new(me: NodeId, config: &Config, seed: &[u8; 32], now: Instant, wall: WallTime) -> Self {
-        let rules = Rules::of(&Settings::of(config));
+        let rules = Rules::of(&Settings::of(config), config);
         let mut consensus = Self {
             replica: Replica::new(rules, me, config.role == Eligibility::Voter),
             rng: Rng::new(seed, Stream::Consensus),
@@ -141,10 +146,12 @@ impl Consensus {
             met: conflict::Met::default(),
             leaving: None,
             draws: Draws::default(),
+            client: Client::default(),
+            gone: BTreeMap::new(),
             soon: false,
             wake: None,
         };
-        consensus.draws.adopt(&Settings::of(config));
+        consensus.adopt(&Settings::of(config), config);
         consensus.rearm(now, config);
         consensus
     }
@@ -155,9 +162,11 @@ impl Consensus {
     }
 
     /// An observer adopts the settings of the cluster.
-    pub(crate) fn adopt(&mut self, settings: &Settings) {
+    pub(crate) fn adopt(&mut self, settings: &Settings, config: &Config) {
         self.draws.adopt(settings);
-        let rules = Rules::of(settings);
+        self.client
+            .adopt(millis(settings.max_ttl), settings.drift_permille);
+        let rules = Rules::of(settings, config);
         if *self.replica.rules() != rules {
             self.replica.set_rules(rules);
         }
@@ -194,6 +203,7 @@ impl Consensus {
 
     /// A process is a member no longer.
     pub(crate) fn member_left(&mut self, cx: &mut Context<'_>, id: NodeId, reason: LeaveReason) {
+        self.owner_gone(cx.now, id, reason);
         if reason == LeaveReason::Failed {
             return;
         }
@@ -211,6 +221,7 @@ impl Consensus {
     /// A process is a member, perhaps again: what passed for replaced was only reached elsewhere.
     pub(crate) fn member_joined(&mut self, id: NodeId) {
         self.dead.remove(&id);
+        self.gone.remove(&id);
     }
 
     /// Takes note of what the rest of the node knows.
@@ -240,7 +251,10 @@ impl Consensus {
         } else {
             let me = self.replica.life();
             let envelope = codec::read_envelope(from, me.node, kind, body).ok_or(BadFrame)?;
-            let client = matches!(envelope.message, Message::Draw { .. } | Message::Drawn { .. });
+            let client = matches!(
+                envelope.message,
+                Message::Draw { .. } | Message::Drawn { .. } | Message::Ask(_) | Message::Answer(_)
+            );
             // SAFETY (observers): they hold no seat, and nothing that they say counts.
             if voter || client {
                 self.receive(cx, &envelope);
@@ -252,7 +266,7 @@ impl Consensus {
 
     fn receive(&mut self, cx: &mut Context<'_>, envelope: &Envelope) {
         let now = cx.now;
-        if let Message::Draw { .. } = envelope.message
+        if let Message::Draw { .. } | Message::Ask(_) = envelope.message
             && !self.may_draw(envelope.from.node)
         {
             return;
@@ -308,6 +322,17 @@ impl Consensus {
         for drawn in out.drawn {
             self.drawn(cx, drawn);
         }
+        let mut told = ClientOutput::default();
+        for (group, answer) in &out.answers {
+            self.client.answered(cx.now, *group, answer, &mut told);
+        }
+        cx.events.extend(told.events.into_iter().map(Event::Lock));
+        if self.replica.wants_round()
+            && let Some(reign) = &mut self.reign
+        {
+            // At the end of this pass: many renewals share one round.
+            reign.beat_at = cx.now;
+        }
     }
 
     /// Does what is due.
@@ -330,6 +355,8 @@ impl Consensus {
         self.settle_conflicts(cx);
         self.consider_abandoning(cx);
         self.draws_due(cx);
+        self.client_due(cx);
+        self.leases_due(cx);
         self.leave_due(cx);
         self.after(cx);
         if self.announce_at <= cx.now {
@@ -357,6 +384,7 @@ impl Consensus {
     fn abandon(&mut self, cx: &mut Context<'_>, reason: AbandonReason) {
         let Some(group) = self.replica.group() else { return };
         self.draws.forget(cx);
+        self.end_beliefs(cx, reason);
         cx.events.push_back(Event::GroupAbandoned { group, reason });
         cx.stats.groups_abandoned += 1;
         self.replica.abandon();
@@ -442,6 +470,9 @@ impl Consensus {
         let mut wake = Some(if self.soon { now } else { self.announce_at });
         wake = earliest(wake, self.found_by);
         wake = earliest(wake, self.draws.next());
+        wake = earliest(wake, self.client.poll_timeout());
+        wake = earliest(wake, self.replica.locks_timeout());
+        wake = earliest(wake, self.owners_due());
         wake = earliest(wake, self.leaving.as_ref().map(Leaving::next));
         let role = match self.replica.role() {
             None => self.founding_due(now, config),

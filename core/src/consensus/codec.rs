@@ -14,6 +14,7 @@ use super::message::{Envelope, Message};
 use super::seats::{SeatChange, Seats};
 use crate::config::MAX_CLUSTER_SIZE;
 use crate::id::NodeId;
+use crate::locks::codec as locks;
 use crate::wire::{MAX_FRAME_BODY, Reader, kind};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -41,7 +42,8 @@ pub(super) const MAX_PIECE_BYTES: usize = 1024;
 // What does not fit into a frame would never arrive.
 const _: () = assert!(APPEND_LEN + MAX_ENTRY_BYTES <= MAX_FRAME_BODY);
 const _: () = assert!(SNAPSHOT_LEN + MAX_PIECE_BYTES <= MAX_FRAME_BODY);
-// The largest entry is a `Found` with all seats; one that is larger than a message's share would never be sent.
+// The largest entries are a `Found` with all seats, and an acquire; one that is larger than a message's share would never be sent.
+const _: () = assert!(ENTRY_HEAD + locks::MAX_CHANGE_BYTES <= MAX_ENTRY_BYTES);
 const _: () = assert!(ENTRY_HEAD + GROUP_LEN + 8 + 1 + MAX_SEATS * LIFE_LEN <= MAX_ENTRY_BYTES);
 
 const FOUND: u8 = 1;
@@ -51,6 +53,7 @@ const EMPTY: u8 = 4;
 const OPEN: u8 = 5;
 const CLOSE: u8 = 6;
 const DRAW: u8 = 7;
+const LOCK: u8 = 8;
 
 /// The layout of a snapshot that this build writes, and the only one that it reads.
 const MACHINE_VERSION: u8 = 1;
@@ -67,6 +70,7 @@ pub(super) fn encode_machine(machine: &Machine) -> Bytes {
         Some(false) => CLOSE,
     });
     put_u64(&mut buf, machine.counter);
+    locks::put_table(&mut buf, &machine.table);
     buf.into()
 }
 
@@ -91,6 +95,7 @@ pub(super) fn decode_machine(data: &[u8]) -> Option<Machine> {
         open,
         decided,
         counter,
+        table: locks::read_table(&mut reader)?,
     })
 }
 
@@ -108,6 +113,8 @@ pub(super) const fn kind_of(message: &Message) -> u8 {
         Message::Snapshot { .. } => kind::SNAPSHOT,
         Message::SnapshotReply { .. } => kind::SNAPSHOT_REPLY,
         Message::TimeoutNow { .. } => kind::TIMEOUT_NOW,
+        Message::Ask(_) => kind::ASK,
+        Message::Answer(_) => kind::ANSWER,
         Message::Draw { .. } => kind::DRAW,
         Message::Drawn { .. } => kind::DRAWN,
     }
@@ -187,6 +194,8 @@ pub(super) fn put_envelope(buf: &mut Vec<u8>, envelope: &Envelope) {
             put_u32(buf, *received);
         }
         Message::TimeoutNow { term } => put_u64(buf, *term),
+        Message::Ask(ask) => locks::put_ask(buf, ask),
+        Message::Answer(answer) => locks::put_answer(buf, answer),
         Message::Draw { request } => put_u64(buf, *request),
         Message::Drawn { request, token } => {
             put_u64(buf, *request);
@@ -289,6 +298,8 @@ fn read_message(kind: u8, reader: &mut Reader<'_>) -> Option<Message> {
         kind::TIMEOUT_NOW => Message::TimeoutNow {
             term: read_number(reader)?,
         },
+        kind::ASK => Message::Ask(locks::read_ask(reader)?),
+        kind::ANSWER => Message::Answer(locks::read_answer(reader)?),
         kind::DRAW => Message::Draw {
             request: reader.u64()?,
         },
@@ -311,6 +322,7 @@ pub(super) fn entry_len(entry: &Entry) -> usize {
             Command::Found(found) => GROUP_LEN + 8 + 1 + found.seats.len() * LIFE_LEN,
             Command::Noop | Command::Open | Command::Close => 0,
             Command::Seat(_) => LIFE_LEN,
+            Command::Lock(change) => locks::change_len(change),
             Command::Draw { .. } => LIFE_LEN + 8,
         }
 }
@@ -333,6 +345,10 @@ fn put_entry(buf: &mut Vec<u8>, entry: &Entry) {
         }
         Command::Open => buf.push(OPEN),
         Command::Close => buf.push(CLOSE),
+        Command::Lock(change) => {
+            buf.push(LOCK);
+            locks::put_change(buf, change);
+        }
         Command::Draw { to, request } => {
             buf.push(DRAW);
             put_life(buf, *to);
@@ -350,6 +366,7 @@ fn read_entry(reader: &mut Reader<'_>) -> Option<Entry> {
         EMPTY => Command::Seat(SeatChange::Empty(read_life(reader)?)),
         OPEN => Command::Open,
         CLOSE => Command::Close,
+        LOCK => Command::Lock(locks::read_change(reader)?),
         DRAW => Command::Draw {
             to: read_life(reader)?,
             request: reader.u64()?,

@@ -2,6 +2,7 @@
 
 use super::life::{Group, Life, Rules};
 use super::seats::{SeatChange, Seats};
+use crate::locks::Change;
 use crate::planted::{PlantedBug, planted};
 
 /// A position in the log; the first entry has 1.
@@ -58,6 +59,8 @@ pub enum Command {
     Open,
     /// From here on none are, until the next `Open`: another group was met.
     Close,
+    /// Changes the table of locks.
+    Lock(Change),
     /// Draws the next token for a life, which named the request.
     Draw {
         /// For whom.

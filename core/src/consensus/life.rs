@@ -1,7 +1,9 @@
 //! Who takes part: lives and groups, and how many of them decide.
 
 use super::codec::MAX_PIECE_BYTES;
+use crate::config::Config;
 use crate::id::NodeId;
+use crate::locks::Terms;
 use crate::planted::{PlantedBug, planted};
 use crate::status::Settings;
 use crate::time::Duration;
@@ -70,6 +72,8 @@ pub struct Rules {
     pub allow_observers: bool,
     /// How long a group waits before it grants anything: the longest lease, stretched by the bound on clock drift.
     pub grace: Duration,
+    /// What leases go by.
+    pub terms: Terms,
     /// Entries after which the log is compacted, and how many of them are kept for followers that lag.
     pub log_limit: usize,
     /// Bytes of a snapshot in one message, 1 to 1,024.
@@ -81,12 +85,20 @@ const LOG_LIMIT: usize = 1024;
 
 impl Rules {
     /// Takes what matters from the settings that the cluster agrees on.
-    pub(crate) fn of(settings: &Settings) -> Self {
+    pub(crate) fn of(settings: &Settings, config: &Config) -> Self {
         Self {
             cluster_size: settings.cluster_size,
             surge: settings.surge,
             allow_observers: settings.allow_observers,
             grace: stretched(settings.max_ttl, settings.drift_permille),
+            terms: Terms {
+                max_ttl: millis(settings.max_ttl),
+                drift_permille: settings.drift_permille,
+                waiter_ttl: millis(config.waiter_ttl),
+                max_waiters: config.max_waiters,
+                max_locks: config.max_locks,
+                max_bytes: config.max_lock_bytes,
+            },
             log_limit: LOG_LIMIT,
             snapshot_piece: MAX_PIECE_BYTES,
         }
@@ -116,6 +128,11 @@ impl Rules {
         }
         self.quorum()
     }
+}
+
+/// Returns a time in whole milliseconds; every one that the config allows is below 2^32 of them.
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Returns a time on one clock that is over no sooner than `duration` on another, where both may be off by the bound.

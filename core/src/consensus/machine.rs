@@ -3,7 +3,9 @@
 use super::entry::{Command, Entry, Found};
 use super::life::Life;
 use super::seats::Seats;
+use crate::locks::{Effect, Table};
 use crate::planted::{PlantedBug, planted};
+use alloc::vec::Vec;
 
 /// What a group has agreed on, up to the last entry that was applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,10 +20,12 @@ pub struct Machine {
     pub decided: bool,
     /// The last token that was granted; `token_base` before the first.
     pub counter: u64,
+    /// The locks.
+    pub table: Table,
 }
 
 /// What applying an entry brought about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Nothing to tell.
     None,
@@ -38,6 +42,8 @@ pub enum Outcome {
     Opened,
     /// And no longer.
     Closed,
+    /// Locks changed.
+    Locks(Vec<Effect>),
 }
 
 impl Machine {
@@ -48,6 +54,7 @@ impl Machine {
             open: false,
             decided: false,
             counter: found.token_base,
+            table: Table::default(),
         }
     }
 
@@ -65,6 +72,12 @@ impl Machine {
             Command::Close => {
                 (self.open, self.decided) = (false, true);
                 Outcome::Closed
+            }
+            Command::Lock(ref change) => {
+                let Self {
+                    table, counter, open, ..
+                } = self;
+                Outcome::Locks(table.apply(change, *open, counter))
             }
             Command::Draw { to, request } => {
                 let token = self.open.then(|| {
@@ -91,6 +104,7 @@ impl Machine {
         if planted(PlantedBug::SnapshotLosesCounter) {
             kept.counter = kept.found.token_base;
         }
+        kept.table = kept.table.kept();
         kept
     }
 }

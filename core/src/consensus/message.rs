@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, Index, Position, Term};
 use super::life::{Group, Life};
+use crate::locks::{Answer, Ask};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -111,6 +112,10 @@ pub enum Message {
         /// The round of the message that is answered; 0 from a life that does not hold the group's `Found`.
         round: u64,
     },
+    /// Asks the leader for something about locks.
+    Ask(Ask),
+    /// What it answers.
+    Answer(Answer),
     /// Asks the leader for a token.
     Draw {
         /// The asker's number for the request.
@@ -134,7 +139,12 @@ impl Message {
     /// The term inside the group that the message speaks of; founding messages have none.
     pub(super) const fn term(&self) -> Option<Term> {
         match *self {
-            Self::FoundRequest | Self::FoundVote { .. } | Self::Draw { .. } | Self::Drawn { .. } => None,
+            Self::FoundRequest
+            | Self::FoundVote { .. }
+            | Self::Ask(_)
+            | Self::Answer(_)
+            | Self::Draw { .. }
+            | Self::Drawn { .. } => None,
             Self::PreVote { term, .. }
             | Self::PreVoteReply { term, .. }
             | Self::RequestVote { term, .. }

@@ -9,6 +9,7 @@ mod election;
 mod follower;
 mod founding;
 mod leader;
+mod locking;
 mod seating;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use super::machine::{Machine, Outcome};
 use super::message::{Envelope, Message};
 use super::seats::Seats;
 use crate::id::NodeId;
+use crate::locks::{Answer, Deeds};
 use crate::planted::{PlantedBug, planted};
 use crate::time::Instant;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -35,6 +37,8 @@ pub struct Output {
     pub sends: Vec<Envelope>,
     /// Tokens that this life asked for, or that it was denied.
     pub drawn: Vec<Drawn>,
+    /// What leaders answered to what this life asked about locks.
+    pub answers: Vec<(Group, Answer)>,
 }
 
 /// The answer to a request for a token.
@@ -155,6 +159,13 @@ impl Replica {
         match envelope.message {
             Message::FoundRequest => return self.on_found_request(group, from, hints, out),
             Message::FoundVote { floor } => return self.on_found_vote(group, from, floor),
+            Message::Ask(ref ask) => return self.on_ask(now, group, from, ask, out),
+            Message::Answer(ref answer) => {
+                if let Answer::Granted { token, .. } = *answer {
+                    self.highest = self.highest.max(token);
+                }
+                return out.answers.push((group, answer.clone()));
+            }
             Message::Draw { request } => return self.on_draw(now, group, from, request, out),
             Message::Drawn { request, token } => {
                 self.highest = self.highest.max(token.unwrap_or(0));
@@ -203,6 +214,8 @@ impl Replica {
             Message::TimeoutNow { term } => self.on_timeout_now(now, *term, out),
             Message::FoundRequest
             | Message::FoundVote { .. }
+            | Message::Ask(_)
+            | Message::Answer(_)
             | Message::Draw { .. }
             | Message::Drawn { .. } => {}
         }
@@ -294,29 +307,33 @@ impl Replica {
     }
 
     /// Applies what is committed.
-    fn apply(&mut self, out: &mut Output) {
-        let Some(part) = &mut self.part else { return };
+    fn apply(&mut self, now: Instant, out: &mut Output) {
         let mut answers = Vec::new();
-        while part.applied < part.commit {
-            let Some(entry) = part.log.get(part.applied + 1) else {
-                break;
-            };
+        let mut deeds = Deeds::default();
+        while let Some(part) = &mut self.part
+            && part.applied < part.commit
+            && let Some(entry) = part.log.get(part.applied + 1)
+        {
             let outcome = part.machine.apply(entry);
+            let term = entry.term;
             part.applied += 1;
+            let index = part.applied;
             // SAFETY (own term): only who appended it in this very term answers for it.
-            let own = matches!(part.role, Role::Leader(_)) && entry.term == part.term;
-            if let Outcome::Drawn { to, request, token } = outcome
-                && own
-            {
-                answers.push((to, request, token));
+            let own = matches!(part.role, Role::Leader(_)) && term == part.term;
+            match outcome {
+                Outcome::Drawn { to, request, token } if own => answers.push((to, request, token)),
+                Outcome::Locks(effects) => self.lock_effects(now, index, term, &effects, &mut deeds),
+                _ => self.lock_effects(now, index, term, &[], &mut deeds),
             }
         }
+        let Some(part) = &mut self.part else { return };
         self.highest = self.highest.max(part.machine.counter);
         let group = part.group;
         part.compact(self.rules.log_limit);
         for (to, request, token) in answers {
             self.answer(group, to, request, token, out);
         }
+        self.carry_out(now, deeds, out);
     }
 
     /// **SAFETY (tokens across groups)** Returns the floor that a vote carries: above every token that this node knows

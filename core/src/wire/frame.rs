@@ -45,6 +45,8 @@ pub(crate) mod kind {
     pub(crate) const STATUS: u8 = 0x4b;
     pub(crate) const DRAW: u8 = 0x4c;
     pub(crate) const DRAWN: u8 = 0x4d;
+    pub(crate) const ASK: u8 = 0x4e;
+    pub(crate) const ANSWER: u8 = 0x4f;
 
     /// Frames of the session itself.
     pub(crate) const REKEY_M1: u8 = 0x60;

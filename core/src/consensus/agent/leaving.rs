@@ -38,6 +38,7 @@ impl Consensus {
         self.standing = None;
         self.replica.withdraw();
         self.draws.refuse(cx);
+        self.end_all_beliefs(cx);
         self.announce_at = cx.now;
         self.rearm(cx.now, cx.config);
         self.leave_due(cx);

@@ -1,12 +1,13 @@
 use super::super::log::Log;
 use super::*;
+use crate::locks::codec::tests as locks;
 use crate::wire::put_frame;
 use crate::wire::vectors::check;
 use alloc::vec;
 use core::ops::Range;
 use quickcheck::{Arbitrary, Gen, quickcheck};
 
-const KINDS: Range<u8> = kind::FOUND_REQUEST..kind::DRAWN + 1;
+const KINDS: Range<u8> = kind::FOUND_REQUEST..kind::ANSWER + 1;
 
 /// Any number that may travel: seldom a random one, often a small one or the greatest.
 fn number(g: &mut Gen) -> u64 {
@@ -52,13 +53,14 @@ fn position(g: &mut Gen) -> Position {
 }
 
 fn command(g: &mut Gen) -> Command {
-    match u8::arbitrary(g) % 7 {
+    match u8::arbitrary(g) % 8 {
         0 => Command::Found(found(g)),
         1 => Command::Noop,
         2 => Command::Seat(SeatChange::Fill(life(g))),
         3 => Command::Seat(SeatChange::Empty(life(g))),
         4 => Command::Open,
         5 => Command::Close,
+        6 => Command::Lock(locks::change(g)),
         _ => Command::Draw {
             to: life(g),
             request: u64::arbitrary(g),
@@ -85,6 +87,7 @@ impl Arbitrary for Machine {
             seats: seats(g),
             open: decided && bool::arbitrary(g),
             decided,
+            table: locks::table(g),
         }
     }
 }
@@ -137,6 +140,8 @@ fn message(g: &mut Gen) -> Message {
         },
         kind::TIMEOUT_NOW | kind::STATUS => Message::TimeoutNow { term },
         kind::DRAW => Message::Draw { request: round },
+        kind::ASK => Message::Ask(locks::ask(g)),
+        kind::ANSWER => Message::Answer(locks::answer(g)),
         _ => Message::Drawn {
             request: round,
             token: bool::arbitrary(g).then(|| u64::arbitrary(g)),
@@ -479,6 +484,17 @@ fn frames_are_as_documented() {
         virgin,
     };
     let drawn = |token| Message::Drawn { request: 5, token };
+    let (changes, asks, answers) = locks::samples(C);
+    let changes = changes.into_iter().map(|change| entry(Command::Lock(change)));
+    let mut locked = Machine::new(&sample_found());
+    locked.open = true;
+    locked.decided = true;
+    for change in locks::history(C) {
+        locked.table.apply(&change, true, &mut locked.counter);
+    }
+    let all = |name: &'static str, messages: Vec<Message>| {
+        (name, messages.into_iter().flat_map(frame).collect::<Vec<u8>>())
+    };
     check(
         "consensus",
         &[
@@ -535,6 +551,13 @@ fn frames_are_as_documented() {
             ("consensus.drawn", frame(drawn(Some(0x1002)))),
             ("consensus.not_drawn", frame(drawn(None))),
             ("consensus.machine", machine.to_vec()),
+            ("consensus.append_locks", frame(append(last, changes.collect()))),
+            all("consensus.asks", asks.into_iter().map(Message::Ask).collect()),
+            all(
+                "consensus.answers",
+                answers.into_iter().map(Message::Answer).collect(),
+            ),
+            ("consensus.machine_locks", encode_machine(&locked).to_vec()),
         ],
     );
 }

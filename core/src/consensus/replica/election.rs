@@ -151,7 +151,7 @@ impl Replica {
         };
         part.append(entry);
         self.beat(out);
-        self.advance(out);
+        self.advance(now, out);
     }
 
     /// The leader leaves and wants this life to take over.

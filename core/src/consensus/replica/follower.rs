@@ -53,7 +53,7 @@ impl Replica {
         part.commit = part.commit.max((*commit).min(index));
         let message = reply(part, index, true, *round);
         self.send(from, message, out);
-        self.apply(out);
+        self.apply(now, out);
     }
 
     pub(super) fn on_snapshot(&mut self, now: Instant, from: Life, message: &Message, out: &mut Output) {

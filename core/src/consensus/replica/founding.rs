@@ -158,7 +158,7 @@ impl Replica {
         self.withdraw();
         self.part = Some(part);
         self.beat(out);
-        self.advance(out);
+        self.advance(now, out);
         Ok(group)
     }
 

@@ -6,8 +6,10 @@ use crate::consensus::entry::{Command, Entry, Index, Position, Term};
 use crate::consensus::life::{Life, Rules};
 use crate::consensus::message::Message;
 use crate::consensus::seats::Seats;
+use crate::locks::Leases;
 use crate::planted::{PlantedBug, planted};
 use crate::time::Instant;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Entries in one message.
@@ -87,6 +89,8 @@ pub struct Leadership {
     /// The first round of the present configuration.
     pub(super) seats_round: u64,
     pub(super) peers: Peers,
+    /// What it promised to holders and those who wait.
+    pub(super) leases: Box<Leases>,
     /// Answers that said nothing new. Only counted by `PlantedBug::DuplicateAnswersCounted`.
     repeated: u32,
 }
@@ -99,6 +103,7 @@ impl Leadership {
             round: 0,
             seats_round: 1,
             peers: peers.map(|seat| (seat, Progress::new(last))).collect(),
+            leases: Box::default(),
             repeated: 0,
         }
     }
@@ -111,6 +116,11 @@ impl Leadership {
     /// Returns the newest quorum round that was begun.
     pub const fn round(&self) -> u64 {
         self.round
+    }
+
+    /// Returns what it promised.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// Returns everybody that the log is replicated to, in order: the other seats, and learners.
@@ -147,6 +157,7 @@ impl Replica {
         for peer in peers {
             self.send_append(peer, out);
         }
+        self.answer_rounds(out);
         round
     }
 
@@ -176,25 +187,38 @@ impl Replica {
     }
 
     /// Appends an entry, if this life leads, and returns its index.
-    pub fn propose(&mut self, _now: Instant, command: Command, out: &mut Output) -> Option<Index> {
+    pub fn propose(&mut self, now: Instant, command: Command, out: &mut Output) -> Option<Index> {
+        self.propose_all(now, [command], out)
+    }
+
+    /// Appends entries, if this life leads, and returns the last index.
+    pub(super) fn propose_all(
+        &mut self,
+        now: Instant,
+        commands: impl IntoIterator<Item = Command>,
+        out: &mut Output,
+    ) -> Option<Index> {
         let part = self.part.as_mut()?;
         let Role::Leader(leadership) = &mut part.role else {
             return None;
         };
-        if let Command::Seat(_) = command {
-            leadership.seats_round = leadership.round + 1;
+        let round = leadership.round;
+        let (mut index, mut seats_change) = (None, false);
+        for command in commands {
+            seats_change |= matches!(command, Command::Seat(_));
+            let term = part.term;
+            index = Some(part.append(Entry { term, command }));
         }
-        let entry = Entry {
-            term: part.term,
-            command,
-        };
-        let index = part.append(entry);
-        let peers: Vec<Life> = self.peer_lives();
-        for peer in peers {
+        if let Role::Leader(leadership) = &mut part.role
+            && seats_change
+        {
+            leadership.seats_round = round + 1;
+        }
+        for peer in self.peer_lives() {
             self.send_append(peer, out);
         }
-        self.advance(out);
-        Some(index)
+        self.advance(now, out);
+        index
     }
 
     pub(super) fn peer_lives(&self) -> Vec<Life> {
@@ -283,7 +307,6 @@ impl Replica {
 
     /// Takes the answer of a follower or learner.
     pub(super) fn on_reply(&mut self, now: Instant, from: Life, message: &Message, out: &mut Output) {
-        let _ = now;
         let Some(part) = &mut self.part else { return };
         let (last, commit) = (part.log.last().index, part.commit);
         let knows = part.knows_what_is_committed();
@@ -364,11 +387,12 @@ impl Replica {
         if more {
             self.send_append(from, out);
         }
-        self.advance(out);
+        self.advance(now, out);
+        self.answer_rounds(out);
     }
 
     /// Commits what a quorum has stored, applies it, and tells the others.
-    pub(super) fn advance(&mut self, out: &mut Output) {
+    pub(super) fn advance(&mut self, now: Instant, out: &mut Output) {
         let Some(part) = &mut self.part else { return };
         let Some(commit) = part.committable(self.life, &self.rules) else {
             return;
@@ -377,7 +401,7 @@ impl Replica {
         if let Role::Leader(leadership) = &mut part.role {
             leadership.repeated = 0;
         }
-        self.apply(out);
+        self.apply(now, out);
         for peer in self.peer_lives() {
             self.send_append(peer, out);
         }

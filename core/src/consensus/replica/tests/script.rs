@@ -29,6 +29,7 @@
 use super::super::*;
 use crate::consensus::codec::{kind_of, put_envelope, read_envelope};
 use crate::consensus::seats::SeatChange;
+use crate::locks::Terms;
 use crate::time::{Duration, WallTime};
 use crate::wire::MAX_FRAME_BODY;
 use alloc::borrow::ToOwned;
@@ -133,6 +134,7 @@ fn command(command: &Command) -> String {
         Command::Noop => "Noop".into(),
         Command::Seat(SeatChange::Fill(who)) => format!("Fill({})", life(*who)),
         Command::Seat(SeatChange::Empty(who)) => format!("Empty({})", life(*who)),
+        Command::Lock(change) => format!("{change:?}"),
         Command::Open => "Open".into(),
         Command::Close => "Close".into(),
         Command::Draw { to, request } => format!("Draw({} #{request})", life(*to)),
@@ -155,6 +157,8 @@ fn name(message: &Message) -> &'static str {
         Message::AppendReply { .. } => "AppendReply",
         Message::Snapshot { .. } => "Snapshot",
         Message::SnapshotReply { .. } => "SnapshotReply",
+        Message::Ask(_) => "Ask",
+        Message::Answer(_) => "Answer",
         Message::Draw { .. } => "Draw",
         Message::Drawn { .. } => "Drawn",
         Message::TimeoutNow { .. } => "TimeoutNow",
@@ -215,6 +219,8 @@ fn message(message: &Message) -> String {
             received,
             round,
         } => format!("term {term} last {} has {received} round {round}", at(*last)),
+        Message::Ask(ask) => format!("{ask:?}"),
+        Message::Answer(answer) => format!("{answer:?}"),
         Message::Draw { request } => format!("#{request}"),
         Message::Drawn { request, token } => match token {
             Some(token) => format!("#{request} token {}", number(*token)),
@@ -295,6 +301,7 @@ impl World {
                 surge: 0,
                 allow_observers: false,
                 grace: Duration::from_secs(30),
+                terms: Terms::default(),
                 log_limit: 100,
                 snapshot_piece: 1024,
             },

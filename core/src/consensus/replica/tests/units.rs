@@ -2,6 +2,7 @@
 
 use super::super::*;
 use crate::consensus::log::Snapshot;
+use crate::locks::Terms;
 use crate::time::Duration;
 use bytes::Bytes;
 
@@ -17,6 +18,7 @@ fn rules(cluster_size: u8) -> Rules {
         surge: 0,
         allow_observers: false,
         grace: Duration::from_secs(30),
+        terms: Terms::default(),
         log_limit: 2,
         snapshot_piece: 20,
     }
@@ -151,9 +153,9 @@ fn pieces_of_two_groups_are_not_put_together() {
     let mut learner = replica(3, 1);
     let (first, second) = (pieces(&mut one, life(3)), pieces(&mut other, life(3)));
     // As long as each other, and of the same entry.
-    assert!(first.len() == 5 && second.len() == 5);
+    assert!(first.len() == 6 && second.len() == 6);
     let mut out = Output::default();
-    for envelope in first[..3].iter().chain([&second[3], &first[4]]) {
+    for envelope in first[..3].iter().chain([&second[3], &first[4], &first[5]]) {
         learner.receive(NOW, envelope, HINTS, &mut out);
     }
     assert_eq!(learner.group(), None);

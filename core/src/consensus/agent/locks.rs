@@ -1,0 +1,187 @@
+//! Locks at a node: its client, and whom that asks.
+
+use super::Consensus;
+use crate::consensus::life::{Group, Life};
+use crate::consensus::replica::Output;
+use crate::event::{AbandonReason, Event, LeaveReason};
+use crate::id::NodeId;
+use crate::locks::{ClientOutput, LockCursor, LockError, LockFilter, LockId, LockRequest, LostReason};
+use crate::outbox::Context;
+use crate::planted::{PlantedBug, planted};
+use crate::time::Instant;
+
+impl Consensus {
+    /// Asks the group for a lock. The outcome is an event.
+    pub(crate) fn lock(&mut self, cx: &mut Context<'_>, request: LockRequest) -> Result<LockId, LockError> {
+        self.may_ask()?;
+        let (wish, deadline) = request.check(cx.now, cx.config)?;
+        let id = self.client.acquire(cx.now, wish, deadline)?;
+        self.client_due(cx);
+        self.after(cx);
+        Ok(id)
+    }
+
+    fn may_ask(&self) -> Result<(), LockError> {
+        if !self.enabled() {
+            return Err(LockError::Disabled);
+        }
+        if !self.may_draw(self.replica.life().node) {
+            return Err(LockError::Observer);
+        }
+        if self.leaving.is_some() {
+            return Err(LockError::Leaving);
+        }
+        Ok(())
+    }
+
+    /// Asks who holds and waits.
+    pub(crate) fn list_locks(
+        &mut self,
+        cx: &mut Context<'_>,
+        filter: LockFilter,
+        after: Option<LockCursor>,
+    ) -> Result<LockId, LockError> {
+        self.may_ask()?;
+        let deadline = cx.now + cx.config.message_timeout;
+        let id = self.client.list(cx.now, filter, after, deadline)?;
+        self.client_due(cx);
+        self.after(cx);
+        Ok(id)
+    }
+
+    /// Takes a lock from its holder.
+    pub(crate) fn revoke_lock(
+        &mut self,
+        cx: &mut Context<'_>,
+        token: u64,
+        at_once: bool,
+    ) -> Result<LockId, LockError> {
+        self.may_ask()?;
+        let deadline = cx.now + cx.config.message_timeout;
+        let id = self.client.revoke(cx.now, token, at_once, deadline)?;
+        self.client_due(cx);
+        self.after(cx);
+        Ok(id)
+    }
+
+    /// Gives a lock back, or gives up waiting for it.
+    pub(crate) fn unlock(&mut self, cx: &mut Context<'_>, id: LockId) -> Result<(), LockError> {
+        let mut out = ClientOutput::default();
+        self.client.release(cx.now, id, &mut out)?;
+        self.carry_out_client(cx, out);
+        self.client_due(cx);
+        self.after(cx);
+        Ok(())
+    }
+
+    /// Wants leases of another length for a lock that is held, in milliseconds.
+    pub(crate) fn set_lock_ttl(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: LockId,
+        ttl: u32,
+    ) -> Result<(), LockError> {
+        self.client.set_ttl(cx.now, id, ttl)?;
+        self.client_due(cx);
+        self.after(cx);
+        Ok(())
+    }
+
+    /// Whom to ask: the leader of the own group, or the one that was heard of last.
+    fn leader_of_locks(&self, cx: &Context<'_>) -> Option<(Group, Life)> {
+        let own = self.replica.group().zip(self.replica.leader());
+        own.or_else(|| {
+            let newest = self
+                .sightings
+                .live(cx.now, cx.config)
+                .max_by_key(|sighting| sighting.confirmed)?;
+            Some((newest.group, newest.leader))
+        })
+    }
+
+    /// Does what is due for the client of this node.
+    pub(super) fn client_due(&mut self, cx: &mut Context<'_>) {
+        let leader = self.leader_of_locks(cx);
+        self.client.set_leader(cx.now, leader);
+        if self.client.poll_timeout().is_some_and(|at| at <= cx.now) {
+            let mut out = ClientOutput::default();
+            self.client.handle_timeout(cx.now, &mut out);
+            self.carry_out_client(cx, out);
+        }
+    }
+
+    /// Does what is due for a leader of locks.
+    pub(super) fn leases_due(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now;
+        let mut out = Output::default();
+        if self.replica.locks_timeout().is_some_and(|at| at <= now) {
+            self.replica.locks_due(now, &mut out);
+        }
+        if self.owners_due().is_some_and(|at| at <= now) {
+            let table = self.replica.machine().map(|machine| &machine.table);
+            self.gone
+                .retain(|&node, _| table.is_some_and(|table| table.knows(node)));
+            for (&node, _) in self.gone.iter().filter(|&(_, &at)| at <= now) {
+                self.replica.owner_left(now, node, &mut out);
+            }
+            self.gone.retain(|_, at| *at > now);
+        }
+        self.carry_out(cx, out);
+    }
+
+    /// A process has gone.
+    ///
+    /// **SAFETY (leave)** Who has said goodbye believes in nothing any more. Whoever else is gone may only be cut off:
+    /// it is forgotten when the longest lease is over for certain.
+    pub(super) fn owner_gone(&mut self, now: Instant, node: NodeId, reason: LeaveReason) {
+        let table = self.replica.machine().map(|machine| &machine.table);
+        if table.is_some_and(|table| table.knows(node)) {
+            let left = reason == LeaveReason::Left || planted(PlantedBug::FailedOwnersFreed);
+            let at = if left {
+                self.soon = true;
+                now
+            } else {
+                now + self.replica.rules().grace * 2
+            };
+            self.gone.insert(node, at);
+        }
+    }
+
+    /// When somebody who is gone is to be forgotten by a leader.
+    pub(super) fn owners_due(&self) -> Option<Instant> {
+        self.replica.leadership()?;
+        self.gone.values().copied().min()
+    }
+
+    /// Sends what the client asks, and tells what happened.
+    pub(super) fn carry_out_client(&mut self, cx: &mut Context<'_>, out: ClientOutput) {
+        cx.events.extend(out.events.into_iter().map(Event::Lock));
+        let Some((group, leader)) = self.leader_of_locks(cx) else {
+            return;
+        };
+        let mut sent = Output::default();
+        for ask in out.asks {
+            self.replica.ask_locks(cx.now, group, leader, ask, &mut sent);
+        }
+        self.carry_out(cx, sent);
+    }
+
+    /// The life ends: nothing that its group granted counts any more.
+    pub(super) fn end_beliefs(&mut self, cx: &mut Context<'_>, reason: AbandonReason) {
+        let reason = match reason {
+            AbandonReason::Conflict => LostReason::Conflict,
+            _ => LostReason::Abandoned,
+        };
+        let mut out = ClientOutput::default();
+        self.client.end_life(cx.now, reason, &mut out);
+        self.carry_out_client(cx, out);
+    }
+
+    /// The node leaves: its beliefs end before it says goodbye.
+    pub(super) fn end_all_beliefs(&mut self, cx: &mut Context<'_>) {
+        let mut out = ClientOutput::default();
+        self.client.leave(cx.now, &mut out);
+        self.carry_out_client(cx, out);
+        self.client_due(cx);
+    }
+}

@@ -1,0 +1,843 @@
+//! A client's side of locks: what it asks for, what it holds, and until when it believes so.
+//!
+//! A plain value with deadlines and without a clock. Whoever owns it tells it who leads.
+
+#[cfg(test)]
+mod tests;
+
+use super::ask::{Answer, Ask, Denial, Wish};
+use super::codec::MAX_LIST;
+use super::key::Key;
+use super::list::{LockCursor, LockFilter};
+use super::outcome::{LockError, LockEvent, LockId, LostReason};
+use crate::consensus::{Group, Life};
+use crate::planted::{PlantedBug, planted};
+use crate::time::{Duration, Instant};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+/// How long after an acquire, a release or a cancel it is sent again, at first and at most.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(1);
+/// Requests that may be open.
+pub(super) const MAX_WANTS: usize = 1024;
+/// Releases and cancels that may be under way. Older ones are left to the end of their leases.
+const MAX_ENDINGS: usize = 1024;
+
+/// A lock that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Want {
+    id: LockId,
+    wish: Wish,
+    /// When it was asked for first: no answer can echo an earlier stamp.
+    since: Instant,
+    /// When it is given up.
+    deadline: Option<Instant>,
+    /// Whether the leader knows that it waits.
+    queued: bool,
+    send_at: Instant,
+    again: Duration,
+}
+
+/// A lock that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Held {
+    id: LockId,
+    key: Key,
+    group: Group,
+    /// Since when: no answer can echo an earlier stamp than the request's.
+    since: Instant,
+    /// What the holder wants, in milliseconds.
+    ttl: u32,
+    /// Belief ends here.
+    until: Instant,
+    renew_at: Instant,
+    /// From then on no renewal was answered for two thirds of the lease, and whether that was told.
+    risk_at: Instant,
+    at_risk: bool,
+    /// Whether the longer ttl is not known to be in the table.
+    raising: bool,
+}
+
+/// Something that is over for the client, and that the leader has to hear.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Ending {
+    send_at: Instant,
+    again: Duration,
+    /// Until then it matters.
+    until: Instant,
+}
+
+/// Something that is asked once, and changes nothing here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Query {
+    ask: Ask,
+    deadline: Instant,
+    send_at: Instant,
+    again: Duration,
+}
+
+/// What a client wants sent and told. Collected over one call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientOutput {
+    /// To be sent to the leader of the group.
+    pub asks: Vec<Ask>,
+    /// To be told.
+    pub events: Vec<LockEvent>,
+}
+
+/// The client of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Client {
+    /// The next id and request: one counter for both.
+    next: u64,
+    drift_permille: u16,
+    max_ttl: u32,
+    /// By request.
+    wants: BTreeMap<u64, Want>,
+    /// By token.
+    held: BTreeMap<u64, Held>,
+    /// Which held lock needs attention when.
+    due: BTreeSet<(Instant, u64)>,
+    releases: BTreeMap<u64, Ending>,
+    cancels: BTreeMap<u64, Ending>,
+    queries: BTreeMap<u64, Query>,
+    leader: Option<(Group, Life)>,
+    /// When something is due next.
+    next_due: Option<Instant>,
+}
+
+impl Client {
+    /// Goes by these settings: the longest lease in milliseconds, and how far clocks may be off in thousandths.
+    pub const fn adopt(&mut self, max_ttl: u32, drift_permille: u16) {
+        self.max_ttl = max_ttl;
+        self.drift_permille = drift_permille;
+    }
+
+    /// **SAFETY (holder's clock)** Returns until when a lease counts that was asked for by `stamp`: this clock may be
+    /// as much too slow as the bound allows.
+    fn until(&self, stamp: Instant, lease: u32) -> Instant {
+        let drift = if planted(PlantedBug::HolderIgnoresDrift) {
+            0
+        } else {
+            self.drift_permille
+        };
+        stamp + Duration::from_nanos(u64::from(lease) * 1000 * u64::from(1000 - drift))
+    }
+
+    /// All requests below are over.
+    fn floor(&self) -> u64 {
+        let open = self.wants.keys().next().into_iter();
+        let all = open.chain(self.cancels.keys().next());
+        all.copied().min().unwrap_or(self.next + 1)
+    }
+
+    /// Asks for a lock, at most until `deadline`.
+    pub fn acquire(
+        &mut self,
+        now: Instant,
+        wish: Wish,
+        deadline: Option<Instant>,
+    ) -> Result<LockId, LockError> {
+        if self.wants.len() >= MAX_WANTS {
+            return Err(LockError::TooManyRequests);
+        }
+        if wish.units == 0 || wish.units > wish.capacity {
+            let (units, capacity) = (wish.units, wish.capacity);
+            return Err(LockError::Units { units, capacity });
+        }
+        self.check_ttl(wish.ttl)?;
+        self.next += 1;
+        let id = LockId(self.next);
+        let want = Want {
+            id,
+            wish,
+            since: now,
+            deadline,
+            queued: false,
+            send_at: now,
+            again: ASK_AGAIN,
+        };
+        self.wants.insert(self.next, want);
+        self.rearm();
+        Ok(id)
+    }
+
+    /// Asks for a page of locks, at most until `deadline`.
+    pub fn list(
+        &mut self,
+        now: Instant,
+        filter: LockFilter,
+        after: Option<LockCursor>,
+        deadline: Instant,
+    ) -> Result<LockId, LockError> {
+        self.query(now, deadline, |request| Ask::List {
+            request,
+            filter,
+            after,
+        })
+    }
+
+    /// Takes a lock from whoever holds this token.
+    pub fn revoke(
+        &mut self,
+        now: Instant,
+        token: u64,
+        at_once: bool,
+        deadline: Instant,
+    ) -> Result<LockId, LockError> {
+        self.query(now, deadline, |request| Ask::Revoke {
+            request,
+            token,
+            at_once,
+        })
+    }
+
+    fn query(
+        &mut self,
+        now: Instant,
+        deadline: Instant,
+        ask: impl FnOnce(u64) -> Ask,
+    ) -> Result<LockId, LockError> {
+        if self.queries.len() >= MAX_WANTS {
+            return Err(LockError::TooManyRequests);
+        }
+        self.next += 1;
+        let query = Query {
+            ask: ask(self.next),
+            deadline,
+            send_at: now,
+            again: ASK_AGAIN,
+        };
+        self.queries.insert(self.next, query);
+        self.rearm();
+        Ok(LockId(self.next))
+    }
+
+    const fn check_ttl(&self, ttl: u32) -> Result<(), LockError> {
+        if ttl < super::lease::MIN_TTL || ttl > self.max_ttl {
+            return Err(LockError::Ttl {
+                ttl_ms: ttl as u128,
+                max_ms: self.max_ttl,
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives a lock back, or gives up waiting for it.
+    ///
+    /// **SAFETY (belief ends first)** The belief is over before the first release leaves.
+    pub fn release(&mut self, now: Instant, id: LockId, out: &mut ClientOutput) -> Result<(), LockError> {
+        if let Some(token) = self.token_of(id) {
+            if planted(PlantedBug::BeliefOutlivesRelease) {
+                let until = self.held.get(&token).map_or(now, |held| held.until);
+                self.let_go(now, token, until);
+                return Ok(());
+            }
+            let until = self.stop(token).map_or(now, |held| held.until);
+            self.let_go(now, token, until);
+            out.events.push(LockEvent::Released { id });
+            self.rearm();
+            return Ok(());
+        }
+        let request = self.request_of(id).ok_or(LockError::UnknownId)?;
+        self.give_up(now, request);
+        let error = LockError::Cancelled;
+        out.events.push(LockEvent::Failed { id, error });
+        self.rearm();
+        Ok(())
+    }
+
+    /// Wants a lease of another length from here on. A longer one is asked of the leader; a shorter one is believed
+    /// in at once.
+    pub fn set_ttl(&mut self, now: Instant, id: LockId, ttl: u32) -> Result<(), LockError> {
+        self.check_ttl(ttl)?;
+        let token = self.token_of(id).ok_or(LockError::UnknownId)?;
+        let less = self.until(now, ttl);
+        self.change(token, |held| {
+            held.raising = ttl > held.ttl;
+            if ttl < held.ttl {
+                held.until = held.until.min(less);
+            }
+            (held.ttl, held.renew_at) = (ttl, now);
+        });
+        self.rearm();
+        Ok(())
+    }
+
+    fn token_of(&self, id: LockId) -> Option<u64> {
+        let mut held = self.held.iter();
+        held.find(|(_, held)| held.id == id).map(|(&token, _)| token)
+    }
+
+    fn request_of(&self, id: LockId) -> Option<u64> {
+        let mut wants = self.wants.iter();
+        wants.find(|(_, want)| want.id == id).map(|(&request, _)| request)
+    }
+
+    /// Forgets a lock: nobody here believes in it from now on.
+    fn stop(&mut self, token: u64) -> Option<Held> {
+        let held = self.held.remove(&token)?;
+        self.due.remove(&(held.attention(), token));
+        Some(held)
+    }
+
+    fn let_go(&mut self, now: Instant, token: u64, until: Instant) {
+        // The leader's deadline is a little later than this life's; beyond that nobody waits for it.
+        let ending = Ending {
+            send_at: now,
+            again: ASK_AGAIN,
+            until: until + ASK_AGAIN_AT_MOST,
+        };
+        if self.releases.len() < MAX_ENDINGS {
+            self.releases.insert(token, ending);
+        }
+    }
+
+    fn give_up(&mut self, now: Instant, request: u64) {
+        let Some(want) = self.wants.remove(&request) else {
+            return;
+        };
+        let ending = Ending {
+            send_at: now,
+            again: ASK_AGAIN,
+            until: now + Duration::from_millis(u64::from(want.wish.ttl)),
+        };
+        if self.cancels.len() < MAX_ENDINGS {
+            self.cancels.insert(request, ending);
+        }
+    }
+
+    /// Asks again for what is not granted, under new numbers: those that were used belong to a life or a group that
+    /// has ended.
+    fn ask_anew(&mut self, now: Instant, requests: &[u64]) {
+        for request in requests {
+            if let Some(mut want) = self.wants.remove(request) {
+                self.next += 1;
+                (want.since, want.send_at, want.queued) = (now, now, false);
+                want.again = ASK_AGAIN;
+                self.wants.insert(self.next, want);
+            }
+        }
+    }
+
+    /// **SAFETY (abandon)** The life ends, and all that it believes in first. What it waits for, the next life asks
+    /// for.
+    pub fn end_life(&mut self, now: Instant, reason: LostReason, out: &mut ClientOutput) {
+        let kept = planted(PlantedBug::AbandonKeepsBeliefs);
+        for token in self.tokens().into_iter().filter(|_| !kept) {
+            if let Some(held) = self.stop(token) {
+                let id = held.id;
+                out.events.push(LockEvent::Lost { id, token, reason });
+            }
+        }
+        self.releases.clear();
+        self.cancels.clear();
+        let requests: Vec<u64> = self.wants.keys().copied().collect();
+        self.ask_anew(now, &requests);
+        self.rearm();
+    }
+
+    /// The node leaves: it believes in nothing any more, and waits for nothing.
+    pub fn leave(&mut self, now: Instant, out: &mut ClientOutput) {
+        let kept = planted(PlantedBug::BeliefOutlivesLeave);
+        for token in self.tokens().into_iter().filter(|_| !kept) {
+            if let Some(held) = self.stop(token) {
+                let (id, reason) = (held.id, LostReason::Leaving);
+                out.events.push(LockEvent::Lost { id, token, reason });
+                self.let_go(now, token, held.until);
+            }
+        }
+        let requests: Vec<u64> = self.wants.keys().copied().collect();
+        for request in requests {
+            if let Some(id) = self.wants.get(&request).map(|want| want.id) {
+                self.give_up(now, request);
+                let error = LockError::Leaving;
+                out.events.push(LockEvent::Failed { id, error });
+            }
+        }
+        for request in core::mem::take(&mut self.queries).into_keys() {
+            let (id, error) = (LockId(request), LockError::Leaving);
+            out.events.push(LockEvent::Failed { id, error });
+        }
+        self.rearm();
+    }
+
+    fn tokens(&self) -> Vec<u64> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Somebody leads from here on, or nobody that is known.
+    pub fn set_leader(&mut self, now: Instant, leader: Option<(Group, Life)>) {
+        if self.leader == leader {
+            return;
+        }
+        self.leader = leader;
+        // The new one has heard of nobody who waits. Those who wait tell it soon, but not all at the same time.
+        for (request, want) in &mut self.wants {
+            want.send_at = want.send_at.min(now + Duration::from_millis(request % 16));
+            want.again = ASK_AGAIN;
+        }
+        for ending in self.releases.values_mut().chain(self.cancels.values_mut()) {
+            ending.send_at = ending.send_at.min(now);
+        }
+        for query in self.queries.values_mut() {
+            query.send_at = query.send_at.min(now);
+        }
+        let overdue: Vec<u64> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.renew_at <= now + held.retry())
+            .map(|(&token, _)| token)
+            .collect();
+        for token in overdue {
+            self.change(token, |held| held.renew_at = now);
+        }
+        self.rearm();
+    }
+
+    /// Changes a lock that is held, and when it needs attention.
+    fn change(&mut self, token: u64, change: impl FnOnce(&mut Held)) {
+        let Some(held) = self.held.get_mut(&token) else {
+            return;
+        };
+        self.due.remove(&(held.attention(), token));
+        change(held);
+        let at = held.attention();
+        self.due.insert((at, token));
+    }
+
+    /// Takes the answer of a group's leader.
+    pub fn answered(&mut self, now: Instant, group: Group, answer: &Answer, out: &mut ClientOutput) {
+        match *answer {
+            Answer::Granted {
+                request,
+                token,
+                stamp,
+                lease,
+            } => self.granted(now, group, request, token, stamp, lease, out),
+            Answer::Queued { request } => {
+                if let Some(want) = self.wants.get_mut(&request) {
+                    want.queued = true;
+                    want.send_at = now + keepalive(want.wish.ttl);
+                }
+            }
+            Answer::Denied { request, why } => self.denied(now, request, why, out),
+            Answer::Unknown { ref requests } => {
+                for request in requests {
+                    if let Some(want) = self.wants.get_mut(request) {
+                        (want.queued, want.send_at) = (false, now);
+                    }
+                }
+            }
+            Answer::Renewed { stamp, ref leases } => {
+                for &(token, lease) in leases {
+                    self.renewed(now, group, token, stamp, lease, out);
+                }
+            }
+            Answer::Gone { ref tokens, revoked } => {
+                for &token in tokens {
+                    let same = self.held.get(&token).is_some_and(|held| held.group == group);
+                    if let Some(held) = same.then(|| self.stop(token)).flatten() {
+                        let reason = if revoked {
+                            LostReason::Revoked
+                        } else {
+                            LostReason::Expired
+                        };
+                        let id = held.id;
+                        out.events.push(LockEvent::Lost { id, token, reason });
+                    }
+                    if revoked {
+                        // Only now, as the belief is over.
+                        self.let_go(now, token, now + ASK_AGAIN_AT_MOST);
+                    }
+                }
+            }
+            Answer::Released { ref tokens } => {
+                for token in tokens {
+                    self.releases.remove(token);
+                    if planted(PlantedBug::BeliefOutlivesRelease)
+                        && let Some(held) = self.stop(*token)
+                    {
+                        let id = held.id;
+                        out.events.push(LockEvent::Released { id });
+                    }
+                }
+            }
+            Answer::Cancelled { request } => {
+                if self.cancels.remove(&request).is_none() {
+                    // The leader took this life for gone. It is not.
+                    self.ask_anew(now, &[request]);
+                }
+            }
+            Answer::Revoked { request, held } => {
+                let asked = |query: &Query| matches!(query.ask, Ask::Revoke { .. });
+                if self.queries.get(&request).is_some_and(asked) {
+                    self.queries.remove(&request);
+                    let (id, taken) = (LockId(request), held);
+                    out.events.push(LockEvent::Taken { id, taken });
+                }
+            }
+            Answer::Page { request, ref page } => {
+                let asked = |query: &Query| matches!(query.ask, Ask::List { .. });
+                if self.queries.get(&request).is_some_and(asked) {
+                    self.queries.remove(&request);
+                    let (id, page) = (LockId(request), page.clone());
+                    out.events.push(LockEvent::Listed { id, page });
+                }
+            }
+            Answer::Elsewhere => {}
+        }
+        self.rearm();
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one answer, in one place")]
+    fn granted(
+        &mut self,
+        now: Instant,
+        group: Group,
+        request: u64,
+        token: u64,
+        stamp: u64,
+        lease: u32,
+        out: &mut ClientOutput,
+    ) {
+        if self.held.contains_key(&token) {
+            return self.renewed(now, group, token, stamp, lease, out);
+        }
+        if self.releases.contains_key(&token) {
+            return;
+        }
+        let Some(want) = self.wants.get(&request) else {
+            // Nobody wants it any more.
+            return self.let_go(now, token, now + Duration::from_millis(u64::from(lease)));
+        };
+        let stamp = Instant::from_nanos(stamp);
+        if stamp < want.since || stamp > now {
+            return;
+        }
+        let (stamp, lease) = counted(now, stamp, lease, want.wish.ttl);
+        let until = self.until(stamp, lease);
+        if until <= now {
+            // The lease was over before it arrived. The next sign of this client renews it.
+            return;
+        }
+        let Some(want) = self.wants.remove(&request) else {
+            return;
+        };
+        let held = Held {
+            id: want.id,
+            key: want.wish.key.clone(),
+            group,
+            since: want.since,
+            ttl: want.wish.ttl,
+            until,
+            renew_at: now,
+            risk_at: two_thirds_after(stamp, lease),
+            at_risk: false,
+            raising: false,
+        };
+        out.events.push(LockEvent::Granted {
+            id: held.id,
+            key: held.key.clone(),
+            token,
+            until,
+        });
+        // One that was granted from the queue is short: it is renewed at once.
+        let short = lease < held.ttl;
+        let renew_at = if short { now } else { held.third_after(stamp) };
+        self.due.insert((held.attention(), token));
+        self.held.insert(token, held);
+        self.change(token, |held| held.renew_at = renew_at);
+    }
+
+    /// **SAFETY (stamps)** A lease counts from when that was sent which the leader answers, and for no longer than it
+    /// says; a belief that is over never comes back.
+    fn renewed(
+        &mut self,
+        now: Instant,
+        group: Group,
+        token: u64,
+        stamp: u64,
+        lease: u32,
+        out: &mut ClientOutput,
+    ) {
+        let Some(held) = self.held.get(&token) else { return };
+        let stamp = Instant::from_nanos(stamp);
+        let over = held.until <= now && !planted(PlantedBug::LapsedBeliefRevives);
+        if held.group != group || stamp < held.since || stamp > now || over {
+            return;
+        }
+        let (id, reaches) = (held.id, lease >= held.ttl);
+        let (stamp, lease) = counted(now, stamp, lease, held.ttl);
+        let until = self.until(stamp, lease);
+        if until <= held.until {
+            return;
+        }
+        self.change(token, |held| {
+            (held.until, held.at_risk) = (until, false);
+            held.risk_at = two_thirds_after(stamp, lease);
+            held.raising &= !reaches;
+            held.renew_at = if held.raising {
+                held.renew_at
+            } else {
+                held.third_after(stamp)
+            };
+        });
+        out.events.push(LockEvent::Renewed { id, until });
+    }
+
+    fn denied(&mut self, now: Instant, request: u64, why: Denial, out: &mut ClientOutput) {
+        let Some(want) = self.wants.get_mut(&request) else {
+            return;
+        };
+        if why == Denial::NotOpen && want.wish.wait {
+            want.send_at = now + want.again;
+            return;
+        }
+        let (id, wish) = (want.id, &want.wish);
+        let error = match why {
+            Denial::Taken { token, waiting } => LockError::Taken { token, waiting },
+            Denial::OtherCapacity(capacity) => LockError::OtherCapacity(capacity),
+            Denial::TooManyWaiters(limit) => LockError::TooManyWaiters(limit),
+            Denial::TableFull => LockError::TableFull,
+            Denial::TooManyRequests => LockError::TooManyRequests,
+            Denial::Invalid => LockError::Units {
+                units: wish.units,
+                capacity: wish.capacity,
+            },
+            Denial::NotOpen => LockError::NotOpen,
+        };
+        self.wants.remove(&request);
+        out.events.push(LockEvent::Failed { id, error });
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut ClientOutput) {
+        self.end_what_is_over(now, out);
+        let late: Vec<u64> = self
+            .wants
+            .iter()
+            .filter(|(_, want)| want.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(&request, _)| request)
+            .collect();
+        for request in late {
+            if let Some(id) = self.wants.get(&request).map(|want| want.id) {
+                self.give_up(now, request);
+                let error = LockError::Timeout;
+                out.events.push(LockEvent::Failed { id, error });
+            }
+        }
+        self.renew(now, out);
+        self.ask_for_wants(now, out);
+        self.tell_endings(now, out);
+        self.send_queries(now, out);
+        self.rearm();
+    }
+
+    /// **SAFETY (expiry)** Beliefs end on time, whatever else there is to do.
+    fn end_what_is_over(&mut self, now: Instant, out: &mut ClientOutput) {
+        let due = self.due.iter().take_while(|&&(at, _)| at <= now);
+        let due: Vec<u64> = due.map(|&(_, token)| token).collect();
+        for token in due {
+            let Some(held) = self.held.get(&token) else {
+                continue;
+            };
+            let (id, until) = (held.id, held.until);
+            if until <= now {
+                self.stop(token);
+                let reason = LostReason::Expired;
+                out.events.push(LockEvent::Lost { id, token, reason });
+                self.let_go(now, token, until);
+            } else if held.risk_at <= now && !held.at_risk {
+                self.change(token, |held| held.at_risk = true);
+                out.events.push(LockEvent::AtRisk { id, until });
+            }
+        }
+    }
+
+    /// Renews what is due, and what will be soon along with it.
+    fn renew(&mut self, now: Instant, out: &mut ClientOutput) {
+        let mut due = self.due.iter().take_while(|&&(at, _)| at <= now);
+        if !due.any(|(_, token)| self.held.get(token).is_some_and(|held| held.renew_at <= now)) {
+            return;
+        }
+        let soon: Vec<u64> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.renew_at <= now + held.retry())
+            .map(|(&token, _)| token)
+            .collect();
+        let stamp = now.as_nanos();
+        let mut tokens = Vec::new();
+        for token in soon {
+            self.change(token, |held| held.renew_at = now + held.retry());
+            match self.held.get(&token) {
+                Some(held) if held.raising => out.asks.push(Ask::Raise {
+                    stamp,
+                    token,
+                    ttl: held.ttl,
+                }),
+                _ => tokens.push(token),
+            }
+        }
+        for tokens in tokens.chunks(MAX_LIST) {
+            let tokens = tokens.to_vec();
+            out.asks.push(Ask::Renew { stamp, tokens });
+        }
+    }
+
+    fn ask_for_wants(&mut self, now: Instant, out: &mut ClientOutput) {
+        let (stamp, floor) = (now.as_nanos(), self.floor());
+        let due = |want: &Want| want.send_at <= now;
+        if self.leader.is_none() || !self.wants.values().any(due) {
+            let later = now + ASK_AGAIN;
+            for want in self.wants.values_mut().filter(|want| want.send_at <= now) {
+                want.send_at = later;
+            }
+            return;
+        }
+        let mut waiting = Vec::new();
+        for (&request, want) in &mut self.wants {
+            if want.queued && want.send_at <= now + Duration::from_millis(100) {
+                want.send_at = now + keepalive(want.wish.ttl);
+                waiting.push(request);
+            } else if want.send_at <= now {
+                want.send_at = now + want.again;
+                want.again = (want.again * 2).min(ASK_AGAIN_AT_MOST);
+                out.asks.push(Ask::Acquire {
+                    stamp,
+                    request,
+                    floor,
+                    wish: want.wish.clone(),
+                });
+            }
+        }
+        for requests in waiting.chunks(MAX_LIST) {
+            let requests = requests.to_vec();
+            out.asks.push(Ask::Wait { stamp, requests });
+        }
+    }
+
+    fn tell_endings(&mut self, now: Instant, out: &mut ClientOutput) {
+        let floor = self.floor();
+        self.releases.retain(|_, ending| ending.until > now);
+        self.cancels.retain(|_, ending| ending.until > now);
+        let mut tokens = Vec::new();
+        for (&token, ending) in &mut self.releases {
+            if ending.is_due(now) {
+                tokens.push(token);
+            }
+        }
+        for tokens in tokens.chunks(MAX_LIST) {
+            let tokens = tokens.to_vec();
+            out.asks.push(Ask::Release { tokens });
+        }
+        for (&request, ending) in &mut self.cancels {
+            if ending.is_due(now) {
+                out.asks.push(Ask::Cancel { request, floor });
+            }
+        }
+    }
+
+    fn send_queries(&mut self, now: Instant, out: &mut ClientOutput) {
+        self.queries.retain(|&request, query| {
+            let late = query.deadline <= now;
+            if late {
+                let (id, error) = (LockId(request), LockError::Timeout);
+                out.events.push(LockEvent::Failed { id, error });
+            }
+            !late
+        });
+        for query in self.queries.values_mut().filter(|query| query.send_at <= now) {
+            query.send_at = now + query.again;
+            query.again = (query.again * 2).min(ASK_AGAIN_AT_MOST);
+            out.asks.push(query.ask.clone());
+        }
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.next_due
+    }
+
+    fn rearm(&mut self) {
+        let wants = self.wants.values();
+        let wants = wants.map(|want| want.deadline.map_or(want.send_at, |by| by.min(want.send_at)));
+        let endings = self.releases.values().chain(self.cancels.values());
+        let held = self.due.first().map(|&(at, _)| at);
+        let queries = self.queries.values();
+        let queries = queries.map(|query| query.send_at.min(query.deadline));
+        let times = held.into_iter().chain(wants).chain(queries);
+        let times = times.chain(endings.map(|ending| ending.send_at.min(ending.until)));
+        self.next_due = times.min();
+    }
+
+    /// Returns what this node believes to hold: id, lock, token, and until when.
+    pub fn held(&self) -> impl Iterator<Item = (LockId, &Key, u64, Instant)> {
+        self.held
+            .iter()
+            .map(|(&token, held)| (held.id, &held.key, token, held.until))
+    }
+
+    /// Returns how many requests are open.
+    pub fn wanted(&self) -> usize {
+        self.wants.len()
+    }
+}
+
+impl Held {
+    /// When it needs attention next.
+    fn attention(&self) -> Instant {
+        let next = self.renew_at.min(self.until);
+        if self.at_risk {
+            next
+        } else {
+            next.min(self.risk_at)
+        }
+    }
+
+    fn third_after(&self, stamp: Instant) -> Instant {
+        stamp + Duration::from_millis(u64::from(self.ttl / 3))
+    }
+
+    /// How long after a renewal that was not answered the next one is sent.
+    fn retry(&self) -> Duration {
+        Duration::from_millis(u64::from(self.ttl / 12).clamp(80, 1000))
+    }
+}
+
+impl Ending {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.send_at <= now;
+        if due {
+            self.send_at = now + self.again;
+            self.again = (self.again * 2).min(ASK_AGAIN_AT_MOST);
+        }
+        due
+    }
+}
+
+/// From when a holder counts, and how much.
+fn counted(now: Instant, stamp: Instant, lease: u32, ttl: u32) -> (Instant, u32) {
+    let stamp = if planted(PlantedBug::LeaseCountsFromArrival) {
+        now
+    } else {
+        stamp
+    };
+    let lease = if planted(PlantedBug::HolderIgnoresLease) {
+        ttl
+    } else {
+        lease.min(ttl)
+    };
+    (stamp, lease)
+}
+
+fn two_thirds_after(stamp: Instant, lease: u32) -> Instant {
+    stamp + Duration::from_millis(u64::from(lease / 3 * 2))
+}
+
+/// How often who waits says that it still does.
+fn keepalive(ttl: u32) -> Duration {
+    Duration::from_millis(u64::from(ttl / 4).min(1000))
+}

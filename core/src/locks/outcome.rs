@@ -1,0 +1,173 @@
+//! What becomes of a request for a lock, and of a lock.
+
+use super::client::MAX_WANTS;
+use super::key::Key;
+use super::list::LockPage;
+use crate::time::Instant;
+
+/// Names a request for a lock, and the lock once it is held. Unique in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockId(pub(crate) u64);
+
+/// Why a lock was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// `key` is empty or too long.
+    #[error("key has {len} bytes; a key has 1 to 255")]
+    Key {
+        /// Its length.
+        len: usize,
+    },
+    /// `ttl` is out of range.
+    #[error("ttl is {ttl_ms} ms; it must be 1000 ms to max_ttl ({max_ms} ms)")]
+    Ttl {
+        /// In milliseconds.
+        ttl_ms: u128,
+        /// The limit.
+        max_ms: u32,
+    },
+    /// `metadata` is too large.
+    #[error(
+        "metadata has {len} bytes in {pairs} pairs; at most 512 bytes in 16 pairs, each name 1 to 255 bytes"
+    )]
+    Metadata {
+        /// Bytes as they travel.
+        len: usize,
+        /// Pairs.
+        pairs: usize,
+    },
+    /// `units` is 0, or more than the lock has.
+    #[error("units is {units}; it must be 1 to the capacity ({capacity}), which is at least 1")]
+    Units {
+        /// What was asked for.
+        units: u32,
+        /// What there is.
+        capacity: u32,
+    },
+    /// Somebody holds it or waits for it.
+    #[error("taken: {waiting} wait for it")]
+    Taken {
+        /// The token of who has held it longest, 0 if it is only waited for.
+        token: u64,
+        /// How many wait.
+        waiting: u32,
+    },
+    /// Everybody who uses the lock has to agree on its capacity.
+    #[error("this lock has a capacity of {0}")]
+    OtherCapacity(u32),
+    /// Too many wait for it.
+    #[error("{0} wait for this lock already (max_waiters)")]
+    TooManyWaiters(u32),
+    /// The table is full.
+    #[error("the table of locks is full (max_locks, max_lock_bytes)")]
+    TableFull,
+    /// This node has too many requests open.
+    #[error("this node has {MAX_WANTS} requests for locks open already")]
+    TooManyRequests,
+    /// The group grants nothing yet.
+    #[error("the group does not grant locks yet: leases of an earlier one may still count")]
+    NotOpen,
+    /// It was not granted in time.
+    #[error("not granted in time")]
+    Timeout,
+    /// It was given up.
+    #[error("given up before it was granted")]
+    Cancelled,
+    /// The node leaves.
+    #[error("this node is leaving the cluster")]
+    Leaving,
+    /// `cluster_size` is not set.
+    #[error("cluster_size is not set: there is nobody to decide")]
+    Disabled,
+    /// `allow_observers` is off.
+    #[error("this node is an observer, and the cluster does not let observers take locks (allow_observers)")]
+    Observer,
+    /// No request and no lock has this id.
+    #[error("no lock of this node has this id")]
+    UnknownId,
+}
+
+/// Why a lock is held no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// The lease was over before it was renewed.
+    Expired,
+    /// Somebody took it.
+    Revoked,
+    /// The group was given up: it had lost its quorum.
+    Abandoned,
+    /// The group met another one, and yielded.
+    Conflict,
+    /// This node leaves.
+    Leaving,
+}
+
+/// Something happened to a lock of this node, or to a request for one. Each request is granted or fails, exactly once;
+/// each lock that was granted is released or lost, exactly once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LockEvent {
+    /// The lock is held.
+    Granted {
+        /// The request.
+        id: LockId,
+        /// The lock.
+        key: Key,
+        /// The token.
+        token: u64,
+        /// Until when, unless it is renewed.
+        until: Instant,
+    },
+    /// It is held for longer.
+    Renewed {
+        /// The lock.
+        id: LockId,
+        /// Until when.
+        until: Instant,
+    },
+    /// The request failed.
+    Failed {
+        /// The request.
+        id: LockId,
+        /// Why.
+        error: LockError,
+    },
+    /// No renewal was answered for two thirds of the lease.
+    AtRisk {
+        /// The lock.
+        id: LockId,
+        /// When it is lost.
+        until: Instant,
+    },
+    /// The lock is held no longer.
+    Lost {
+        /// The lock.
+        id: LockId,
+        /// Its token.
+        token: u64,
+        /// Why.
+        reason: LostReason,
+    },
+    /// The lock was given back.
+    Released {
+        /// The lock.
+        id: LockId,
+    },
+    /// A page of locks, as [`Node::list_locks`](crate::Node::list_locks) asked for.
+    Listed {
+        /// The request.
+        id: LockId,
+        /// Who holds and waits.
+        page: LockPage,
+    },
+    /// A lock was taken from its holder, as [`Node::revoke_lock`](crate::Node::revoke_lock) asked for. Without
+    /// `at_once` its holder may believe in it until its lease is over; nobody else has it before.
+    Taken {
+        /// The request.
+        id: LockId,
+        /// Whether it was; `false` if nobody held that token.
+        taken: bool,
+    },
+}

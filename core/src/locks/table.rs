@@ -1,0 +1,726 @@
+//! The replicated table: keys, their holders and queues, and which requests are over. No clock, no randomness.
+
+#[cfg(test)]
+mod tests;
+
+use super::ask::{Denial, Wish};
+use super::key::Key;
+use crate::consensus::Life;
+use crate::id::NodeId;
+use crate::planted::{PlantedBug, planted};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::cmp::Reverse;
+
+/// Records of locks that were taken from their holders, of which the newest are kept.
+const MAX_RECORDS: usize = 64;
+
+/// What an entry of the log does to the table. Each is safe to be applied twice: the second time does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// Grants the wish if nobody is in its way, else queues or refuses it.
+    Acquire {
+        /// Who asks.
+        owner: Life,
+        /// Its number for the request.
+        request: u64,
+        /// Its requests below are over.
+        floor: u64,
+        /// What it wants. Shared: the entry is copied for each follower.
+        wish: Arc<Wish>,
+    },
+    /// Grants to who waits first, if it is this one and its units fit.
+    Grant {
+        /// The lock.
+        key: Key,
+        /// Who waits.
+        owner: Life,
+        /// Its request.
+        request: u64,
+    },
+    /// **SAFETY (release names its token)** Ends a lease: its owner released it.
+    Release {
+        /// The owner: nobody else can.
+        owner: Life,
+        /// The token.
+        token: u64,
+    },
+    /// Makes the lease of a token longer from here on.
+    Raise {
+        /// The owner.
+        owner: Life,
+        /// The token.
+        token: u64,
+        /// In milliseconds.
+        ttl: u32,
+    },
+    /// Ends a request: its owner does not want it any more, whatever became of it.
+    Cancel {
+        /// The owner.
+        owner: Life,
+        /// The request.
+        request: u64,
+        /// Its requests below are over.
+        floor: u64,
+    },
+    /// Ends a lease: its deadline has passed.
+    Expire {
+        /// The token.
+        token: u64,
+    },
+    /// Takes a lock from its holder.
+    Revoke {
+        /// Who does.
+        by: NodeId,
+        /// The token.
+        token: u64,
+        /// Whether the lock is free at once, and not when its holder has stopped.
+        at_once: bool,
+    },
+    /// Ends a request: its owner was silent for too long.
+    DropWaiter {
+        /// The owner.
+        owner: Life,
+        /// The request.
+        request: u64,
+    },
+    /// Ends all leases and requests of a process that has left.
+    DropOwner {
+        /// The process.
+        node: NodeId,
+    },
+}
+
+/// What a change brought about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Somebody holds a lock from here on.
+    Granted {
+        /// Who.
+        owner: Life,
+        /// For which request.
+        request: u64,
+        /// Of which lock.
+        key: Key,
+        /// By this token.
+        token: u64,
+        /// Whether it had to wait.
+        queued: bool,
+    },
+    /// Somebody waits.
+    Queued {
+        /// Who.
+        owner: Life,
+        /// Its request.
+        request: u64,
+        /// For which lock.
+        key: Key,
+    },
+    /// A wish was refused.
+    Denied {
+        /// Who asked.
+        owner: Life,
+        /// Its request.
+        request: u64,
+        /// Why.
+        why: Denial,
+    },
+    /// A `Grant` found another one first, or no room.
+    NotGranted {
+        /// Who would have got it.
+        owner: Life,
+        /// Its request.
+        request: u64,
+        /// The lock.
+        key: Key,
+    },
+    /// A lease is over.
+    Freed {
+        /// Who held it.
+        owner: Life,
+        /// The lock.
+        key: Key,
+        /// The token.
+        token: u64,
+    },
+    /// The lease of a token is longer from here on, or was already.
+    Raised {
+        /// Who holds it.
+        owner: Life,
+        /// The token.
+        token: u64,
+    },
+    /// Somebody waits no longer, or its request never will be granted.
+    Ended {
+        /// Who.
+        owner: Life,
+        /// Its request.
+        request: u64,
+        /// The lock, if it waited for one.
+        key: Option<Key>,
+    },
+    /// A lock was taken from its holder, who may not have stopped yet.
+    Revoked {
+        /// Who held it.
+        owner: Life,
+        /// The token.
+        token: u64,
+    },
+}
+
+/// Who holds a lock, or some units of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// The life that holds it.
+    pub owner: Life,
+    /// Its request.
+    pub request: u64,
+    /// How much it holds.
+    pub units: u32,
+    /// The length of the lease in milliseconds.
+    pub ttl: u32,
+    /// Whether it was granted from the queue.
+    pub queued: bool,
+    /// Whether it was taken away, and the holder has not stopped yet.
+    pub revoked: bool,
+    /// What others are to see of it.
+    pub metadata: Bytes,
+}
+
+/// Who waits for a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Waiter {
+    /// The life that waits.
+    pub owner: Life,
+    /// Its request.
+    pub request: u64,
+    /// What it wants.
+    pub wish: Arc<Wish>,
+}
+
+/// A place in a queue: higher priorities first, then in the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    priority: Reverse<u8>,
+    pub(super) arrival: u64,
+}
+
+impl Place {
+    pub(super) const fn new(priority: u8, arrival: u64) -> Self {
+        Self {
+            priority: Reverse(priority),
+            arrival,
+        }
+    }
+
+    /// Returns two numbers that are in the same order.
+    pub(super) fn order(self) -> (u64, u64) {
+        (u64::from(u8::MAX - self.priority.0), self.arrival)
+    }
+}
+
+/// One lock that is held or waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lock {
+    pub(super) capacity: u32,
+    pub(super) holders: BTreeMap<u64, Holder>,
+    pub(super) queue: BTreeMap<Place, Waiter>,
+}
+
+impl Lock {
+    /// Returns how much there is of it.
+    pub const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Returns the holders with their tokens, in the order in which they were granted.
+    pub fn holders(&self) -> impl Iterator<Item = (u64, &Holder)> {
+        self.holders.iter().map(|(&token, holder)| (token, holder))
+    }
+
+    /// Returns who waits, the next first.
+    pub fn queue(&self) -> impl Iterator<Item = &Waiter> {
+        self.queue.values()
+    }
+
+    /// Returns how many wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Returns how much of it is free.
+    pub fn free(&self) -> u32 {
+        // The sum of what is held is never more than the capacity.
+        let held = self.holders.values().map(|holder| holder.units);
+        held.fold(self.capacity, u32::saturating_sub)
+    }
+}
+
+/// What is known of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Request {
+    /// Waits for this lock, at this place.
+    Waits(Key, Place),
+    /// Was granted this token, which its owner may have given back since.
+    Granted(u64),
+    /// Is over.
+    Ended,
+}
+
+/// The requests of one life that are not below its floor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct Owner {
+    pub(super) floor: u64,
+    pub(super) requests: BTreeMap<u64, Request>,
+}
+
+impl Owner {
+    /// What its owner says is over need not be remembered; only what still waits.
+    fn raise_floor(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.floor = floor;
+            let waits = |request: &Request| matches!(request, Request::Waits(..));
+            self.requests.retain(|&id, request| id >= floor || waits(request));
+        }
+    }
+}
+
+/// A lock was taken from its holder.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    /// By whom.
+    pub by: NodeId,
+    /// The lock.
+    pub key: Key,
+    /// The token that was taken.
+    pub token: u64,
+    /// Who held it.
+    pub owner: Life,
+    /// Whether it was free before its holder had stopped.
+    pub at_once: bool,
+}
+
+/// The table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Table {
+    pub(super) locks: BTreeMap<Key, Lock>,
+    /// Where each token is held.
+    pub(super) tokens: BTreeMap<u64, Key>,
+    pub(super) owners: BTreeMap<Life, Owner>,
+    pub(super) records: VecDeque<Record>,
+    /// Counts who ever waited.
+    pub(super) arrivals: u64,
+    /// Bytes of keys and metadata.
+    pub(super) bytes: usize,
+}
+
+impl Table {
+    /// Applies a change. `counter` is the group's token counter; grants nothing unless the group is `open`.
+    pub fn apply(&mut self, change: &Change, open: bool, counter: &mut u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match change {
+            &Change::Acquire {
+                owner,
+                request,
+                floor,
+                ref wish,
+            } => effects.extend(self.acquire(owner, request, floor, wish, open, counter)),
+            Change::Grant { key, owner, request } => {
+                let granted = self.grant(key, *owner, *request, open, counter);
+                effects.push(granted.unwrap_or_else(|| Effect::NotGranted {
+                    owner: *owner,
+                    request: *request,
+                    key: key.clone(),
+                }));
+            }
+            &Change::Release { owner, token } => {
+                let owns = |holder: &Holder| holder.owner == owner;
+                effects.extend(self.free(token, owns));
+            }
+            &Change::Raise { owner, token, ttl } => {
+                if let Some(holder) = self.holder_mut(token).filter(|holder| holder.owner == owner) {
+                    holder.ttl = holder.ttl.max(ttl);
+                    effects.push(Effect::Raised { owner, token });
+                }
+            }
+            &Change::Cancel {
+                owner,
+                request,
+                floor,
+            } => self.cancel(owner, request, floor, &mut effects),
+            &Change::Expire { token } => effects.extend(self.free(token, |_| true)),
+            &Change::Revoke { by, token, at_once } => self.revoke(by, token, at_once, &mut effects),
+            &Change::DropWaiter { owner, request } => effects.extend(self.end_waiting(owner, request)),
+            &Change::DropOwner { node } => self.drop_owner(node, &mut effects),
+        }
+        effects
+    }
+
+    fn acquire(
+        &mut self,
+        owner: Life,
+        request: u64,
+        floor: u64,
+        wish: &Arc<Wish>,
+        open: bool,
+        counter: &mut u64,
+    ) -> Option<Effect> {
+        let known = self.owners.entry(owner).or_default();
+        known.raise_floor(floor);
+        // A late copy of what is over, or is being served, changes nothing.
+        let state = known.requests.get(&request);
+        if planted(PlantedBug::RetransmissionRequeues)
+            && let Some(Request::Waits(key, place)) = state
+            && let Some(lock) = self.locks.get_mut(key)
+            && let Some(waiter) = lock.queue.remove(place)
+        {
+            self.arrivals += 1;
+            let place = Place::new(wish.priority, self.arrivals);
+            let waits = Request::Waits(key.clone(), place);
+            known.requests.insert(request, waits);
+            lock.queue.insert(place, waiter);
+            return None;
+        }
+        let over = request < known.floor || matches!(state, Some(Request::Ended));
+        let again = over && planted(PlantedBug::LateAcquireGrantsAgain);
+        if (over || state.is_some()) && !again {
+            return None;
+        }
+        let denied = |why| Some(Effect::Denied { owner, request, why });
+        if !open {
+            return denied(Denial::NotOpen);
+        }
+        let lock = self.locks.get(&wish.key);
+        let capacity = lock.map_or(wish.capacity, Lock::capacity);
+        if capacity != wish.capacity || wish.units == 0 || wish.units > capacity {
+            known.requests.insert(request, Request::Ended);
+            let other = capacity != wish.capacity;
+            return denied(if other {
+                Denial::OtherCapacity(capacity)
+            } else {
+                Denial::Invalid
+            });
+        }
+        let first = |lock: &Lock| lock.queue.is_empty() || planted(PlantedBug::QueueOvertaken);
+        let fits = lock.is_none_or(|lock| first(lock) && lock.free() >= wish.units);
+        if !fits && !wish.wait {
+            known.requests.insert(request, Request::Ended);
+            let first = lock.and_then(|lock| lock.holders.keys().next());
+            return denied(Denial::Taken {
+                token: first.copied().unwrap_or(0),
+                waiting: lock.map_or(0, |lock| u32::try_from(lock.queue.len()).unwrap_or(u32::MAX)),
+            });
+        }
+        if fits {
+            return Some(self.give(owner, request, wish, false, counter));
+        }
+        self.arrivals = self.arrivals.saturating_add(1);
+        let place = Place::new(wish.priority, self.arrivals);
+        known
+            .requests
+            .insert(request, Request::Waits(wish.key.clone(), place));
+        self.bytes += cost(wish);
+        let waiter = Waiter {
+            owner,
+            request,
+            wish: wish.clone(),
+        };
+        let lock = self.locks.get_mut(&wish.key)?;
+        lock.queue.insert(place, waiter);
+        Some(Effect::Queued {
+            owner,
+            request,
+            key: wish.key.clone(),
+        })
+    }
+
+    fn give(&mut self, owner: Life, request: u64, wish: &Wish, queued: bool, counter: &mut u64) -> Effect {
+        // Never reached: a group's tokens begin at most at 2^63 - 2^48.
+        *counter = counter.saturating_add(1);
+        let token = *counter;
+        let holder = Holder {
+            owner,
+            request,
+            units: wish.units,
+            ttl: wish.ttl,
+            queued,
+            revoked: false,
+            metadata: wish.metadata.clone(),
+        };
+        let lock = self.locks.entry(wish.key.clone()).or_insert_with(|| Lock {
+            capacity: wish.capacity,
+            holders: BTreeMap::new(),
+            queue: BTreeMap::new(),
+        });
+        lock.holders.insert(token, holder);
+        self.bytes += cost(wish);
+        self.tokens.insert(token, wish.key.clone());
+        let known = self.owners.entry(owner).or_default();
+        known.requests.insert(request, Request::Granted(token));
+        Effect::Granted {
+            owner,
+            request,
+            key: wish.key.clone(),
+            token,
+            queued,
+        }
+    }
+
+    fn grant(
+        &mut self,
+        key: &Key,
+        owner: Life,
+        request: u64,
+        open: bool,
+        counter: &mut u64,
+    ) -> Option<Effect> {
+        let lock = self.locks.get_mut(key).filter(|_| open)?;
+        let first = lock.queue.first_entry()?;
+        let waiter = first.get();
+        if (waiter.owner, waiter.request) != (owner, request) {
+            return None;
+        }
+        let wish = waiter.wish.clone();
+        if lock.free() < wish.units {
+            return None;
+        }
+        lock.queue.pop_first();
+        self.bytes = self.bytes.saturating_sub(cost(&wish));
+        if planted(PlantedBug::WokenButNotGranted) {
+            self.forget_if_idle(key);
+            return None;
+        }
+        Some(self.give(owner, request, &wish, true, counter))
+    }
+
+    fn free(&mut self, token: u64, whose: impl FnOnce(&Holder) -> bool) -> Option<Effect> {
+        let key = self.tokens.get(&token)?.clone();
+        let lock = self.locks.get_mut(&key)?;
+        let holder = lock.holders.get(&token).filter(|&holder| whose(holder))?;
+        let owner = holder.owner;
+        self.bytes = self.bytes.saturating_sub(key.len() + holder.metadata.len());
+        if let Some(known) = self.owners.get_mut(&owner)
+            && let Some(state) = known.requests.get_mut(&holder.request)
+        {
+            *state = Request::Ended;
+        }
+        lock.holders.remove(&token);
+        self.tokens.remove(&token);
+        self.forget_if_idle(&key);
+        Some(Effect::Freed { owner, key, token })
+    }
+
+    fn forget_if_idle(&mut self, key: &Key) {
+        let idle = |lock: &Lock| lock.holders.is_empty() && lock.queue.is_empty();
+        if self.locks.get(key).is_some_and(idle) {
+            self.locks.remove(key);
+        }
+    }
+
+    fn cancel(&mut self, owner: Life, request: u64, floor: u64, effects: &mut Vec<Effect>) {
+        let known = self.owners.entry(owner).or_default();
+        known.raise_floor(floor);
+        match known.requests.get(&request) {
+            Some(Request::Waits(..)) => effects.extend(self.end_waiting(owner, request)),
+            Some(&Request::Granted(token)) => effects.extend(self.free(token, |_| true)),
+            Some(Request::Ended) => {}
+            // Its acquire may still be on its way: it must not be granted when it arrives.
+            None if request >= known.floor => {
+                known.requests.insert(request, Request::Ended);
+            }
+            None => {}
+        }
+        effects.push(Effect::Ended {
+            owner,
+            request,
+            key: None,
+        });
+    }
+
+    fn end_waiting(&mut self, owner: Life, request: u64) -> Option<Effect> {
+        let known = self.owners.get_mut(&owner)?;
+        let state = known.requests.get_mut(&request)?;
+        let Request::Waits(key, place) = state else {
+            return None;
+        };
+        let (key, place) = (key.clone(), *place);
+        *state = Request::Ended;
+        if request < known.floor {
+            known.requests.remove(&request);
+        }
+        let waiter = self.locks.get_mut(&key)?.queue.remove(&place)?;
+        self.bytes = self.bytes.saturating_sub(cost(&waiter.wish));
+        self.forget_if_idle(&key);
+        Some(Effect::Ended {
+            owner,
+            request,
+            key: Some(key),
+        })
+    }
+
+    fn revoke(&mut self, by: NodeId, token: u64, at_once: bool, effects: &mut Vec<Effect>) {
+        let Some(key) = self.tokens.get(&token).cloned() else {
+            return;
+        };
+        let Some(holder) = self.holder_mut(token) else {
+            return;
+        };
+        let (owner, before) = (holder.owner, holder.revoked);
+        holder.revoked = true;
+        if !before || at_once {
+            let record = Record {
+                by,
+                key,
+                token,
+                owner,
+                at_once,
+            };
+            if self.records.len() >= MAX_RECORDS {
+                self.records.pop_front();
+            }
+            self.records.push_back(record);
+        }
+        effects.push(Effect::Revoked { owner, token });
+        if at_once || planted(PlantedBug::RevokeFreesAtOnce) {
+            effects.extend(self.free(token, |_| true));
+        }
+    }
+
+    fn drop_owner(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        let lives: Vec<Life> = self.owners_of(node).collect();
+        for owner in lives {
+            let held = self.tokens_of(owner);
+            for token in held {
+                effects.extend(self.free(token, |_| true));
+            }
+            let waits: Vec<u64> = self
+                .owners
+                .get(&owner)
+                .map_or_else(Vec::new, |known| known.requests.keys().copied().collect());
+            for request in waits {
+                effects.extend(self.end_waiting(owner, request));
+            }
+            self.owners.remove(&owner);
+        }
+    }
+
+    /// Returns the lives of a process that the table knows.
+    fn owners_of(&self, node: NodeId) -> impl Iterator<Item = Life> {
+        let first = Life::first(node);
+        let range = self.owners.range(first..);
+        range
+            .map(|(&life, _)| life)
+            .take_while(move |life| life.node == node)
+    }
+
+    /// Returns the tokens that a life holds.
+    pub fn tokens_of(&self, owner: Life) -> Vec<u64> {
+        let held = self.tokens.iter().filter(|&(&token, key)| {
+            let lock = self.locks.get(key);
+            lock.and_then(|lock| lock.holders.get(&token))
+                .is_some_and(|holder| holder.owner == owner)
+        });
+        held.map(|(&token, _)| token).collect()
+    }
+
+    fn holder_mut(&mut self, token: u64) -> Option<&mut Holder> {
+        let key = self.tokens.get(&token)?;
+        self.locks.get_mut(key)?.holders.get_mut(&token)
+    }
+
+    /// Returns who holds a token.
+    pub fn holder(&self, token: u64) -> Option<(&Key, &Holder)> {
+        let key = self.tokens.get(&token)?;
+        Some((key, self.locks.get(key)?.holders.get(&token)?))
+    }
+
+    /// Returns a lock that is held or waited for.
+    pub fn lock(&self, key: &str) -> Option<&Lock> {
+        self.locks.get(key)
+    }
+
+    /// Returns all locks that are held or waited for, in the order of their keys.
+    pub fn locks(&self) -> impl ExactSizeIterator<Item = (&Key, &Lock)> {
+        self.locks.iter()
+    }
+
+    /// Returns whether it has anything to do with a process.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.owners_of(node).next().is_some()
+    }
+
+    /// Returns all tokens that are held.
+    pub fn tokens(&self) -> impl Iterator<Item = u64> {
+        self.tokens.keys().copied()
+    }
+
+    /// Returns everybody who waits, with the lock.
+    pub fn waiters(&self) -> impl Iterator<Item = (&Key, &Waiter)> {
+        self.locks
+            .iter()
+            .flat_map(|(key, lock)| lock.queue.values().map(move |waiter| (key, waiter)))
+    }
+
+    /// Returns the token that a request was granted and that is still held.
+    pub fn granted(&self, owner: Life, request: u64) -> Option<u64> {
+        match self.owners.get(&owner)?.requests.get(&request)? {
+            &Request::Granted(token) => Some(token),
+            Request::Waits(..) | Request::Ended => None,
+        }
+    }
+
+    /// Returns for which lock a request waits.
+    pub fn waits_for(&self, owner: Life, request: u64) -> Option<&Key> {
+        match self.owners.get(&owner)?.requests.get(&request)? {
+            Request::Waits(key, _) => Some(key),
+            Request::Granted(_) | Request::Ended => None,
+        }
+    }
+
+    /// Returns whether a request is over: it will never be granted.
+    pub fn is_over(&self, owner: Life, request: u64) -> bool {
+        self.owners.get(&owner).is_some_and(|known| {
+            let state = known.requests.get(&request);
+            matches!(state, Some(Request::Ended)) || (state.is_none() && request < known.floor)
+        })
+    }
+
+    /// Returns the processes whose requests it remembers though they neither hold nor wait.
+    pub fn idle_owners(&self) -> impl Iterator<Item = NodeId> {
+        let idle = |known: &Owner| {
+            let over = |request: &Request| matches!(request, Request::Ended);
+            known.requests.values().all(over)
+        };
+        let owners = self.owners.iter().filter(move |&(_, known)| idle(known));
+        owners.map(|(life, _)| life.node)
+    }
+
+    /// Returns the table as a snapshot keeps it.
+    pub(crate) fn kept(mut self) -> Self {
+        if planted(PlantedBug::RequestsLostInSnapshot) {
+            for known in self.owners.values_mut() {
+                known.floor = 0;
+                known
+                    .requests
+                    .retain(|_, request| !matches!(request, Request::Ended));
+            }
+        }
+        self
+    }
+
+    /// Returns the bytes of all keys and metadata, of holders and of who waits.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the locks that were taken from their holders last, the oldest first.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+}
+
+fn cost(wish: &Wish) -> usize {
+    wish.key.len() + wish.metadata.len()
+}
