@@ -3,8 +3,8 @@
 use crate::observe::Command;
 use bytes::Bytes;
 use quorate_core::{
-    DrawError, DrawId, Duration, Event, Instant, Message, Node, NodeId, ReplyError, ReplyTo, RequestId,
-    SendError, SendId, Target,
+    DrawError, DrawId, Duration, Event, Instant, LockError, LockId, LockRequest, Message, Node, NodeId,
+    ReplyError, ReplyTo, RequestId, SendError, SendId, Target,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
@@ -184,6 +184,36 @@ impl Cx<'_> {
     pub fn draw_token(&mut self) -> Result<DrawId, DrawError> {
         let result = self.node.draw_token(self.now);
         self.said.commands.push(Command::DrawToken { result });
+        result
+    }
+
+    /// Asks for a lock, see [`Node::lock`].
+    ///
+    /// # Errors
+    /// As [`Node::lock`].
+    pub fn lock(&mut self, request: LockRequest) -> Result<LockId, LockError> {
+        let result = self.node.lock(self.now, request.clone());
+        self.said.commands.push(Command::Lock { request, result });
+        result
+    }
+
+    /// Gives a lock back, or gives up waiting for it, see [`Node::unlock`].
+    ///
+    /// # Errors
+    /// As [`Node::unlock`].
+    pub fn unlock(&mut self, id: LockId) -> Result<(), LockError> {
+        let result = self.node.unlock(self.now, id);
+        self.said.commands.push(Command::Unlock { id, result });
+        result
+    }
+
+    /// Changes the length of a lock's leases, see [`Node::set_lock_ttl`].
+    ///
+    /// # Errors
+    /// As [`Node::set_lock_ttl`].
+    pub fn set_lock_ttl(&mut self, id: LockId, ttl: Duration) -> Result<(), LockError> {
+        let result = self.node.set_lock_ttl(self.now, id, ttl);
+        self.said.commands.push(Command::SetLockTtl { id, ttl, result });
         result
     }
 

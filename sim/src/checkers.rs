@@ -9,6 +9,7 @@
 
 mod bounds;
 mod consensus;
+mod locks;
 mod membership;
 mod messaging;
 mod session;
@@ -23,11 +24,15 @@ use crate::coverage::Tally;
 use crate::observe::{Observer, Seen};
 use crate::world::{NodeIndex, World};
 use quorate_core::{Duration, Instant, NodeId};
+use std::cell::RefCell;
+use std::rc::Rc;
 use truth::Shared;
 
 /// Returns a new one of each checker.
 pub fn all() -> Vec<Box<dyn Observer>> {
     let (truth, tally) = (Shared::default(), Tally::default());
+    let consensus = consensus::Consensus::new(truth.clone(), tally.clone());
+    let consensus: consensus::Shared = Rc::new(RefCell::new(consensus));
     vec![
         Box::new(membership::Membership::new(truth.clone())),
         Box::new(session::Session::new(truth.clone())),
@@ -35,7 +40,9 @@ pub fn all() -> Vec<Box<dyn Observer>> {
         Box::new(bounds::Bounds::new(truth.clone())),
         Box::new(timers::Timers::new(truth.clone())),
         Box::new(usage::Usage::new(truth.clone())),
-        Box::new(consensus::Consensus::new(truth.clone(), tally.clone())),
+        // It knows the groups before the next one asks.
+        Box::new(consensus.clone()),
+        Box::new(locks::Locks::new(truth.clone(), consensus, tally.clone())),
         Box::new(Coverage::new(tally)),
         // The last one: see above.
         Box::new(Teller(truth)),

@@ -108,6 +108,24 @@ situations! {
     TokenTimedOut "token-timed-out",
     TokenAbandoned "token-request-ended-with-its-group",
     TokenByFloor "tokens-begin-above-the-wall-clock",
+    LockGranted "lock-granted-at-once",
+    LockGrantedLater "lock-granted-from-the-queue",
+    LockFoundAgain "repeated-acquire-found-its-grant",
+    LockTaken "lock-denied-taken",
+    LockOtherCapacity "lock-denied-other-capacity",
+    LockTooManyWaiters "lock-denied-too-many-waiters",
+    LockNotOpen "lock-denied-group-not-open",
+    LockTimedOut "lock-request-timed-out",
+    LockCancelled "lock-request-cancelled",
+    LockReleased "lock-released",
+    LockLost "lock-lost-by-expiry",
+    LockAbandoned "lock-lost-with-its-group",
+    LockLeft "lock-lost-by-leaving",
+    LockAtRisk "lock-at-risk",
+    LockRenewedByOther "lock-renewed-by-another-leader",
+    LeaseExpired "lease-expired-at-the-leader",
+    WaiterDropped "silent-waiter-dropped",
+    StaleWrite "stale-write-refused",
     RefusedForSettings "founding-refused-other-settings",
     Conflict "groups-in-conflict",
     AssumptionBroken "more-voters-alive-than-may-be",
@@ -352,7 +370,13 @@ impl Coverage {
                 _ => {}
             },
             Command::CancelSend(_) | Command::CancelRequest(_) => self.count(Situation::Cancelled),
-            Command::Reply { .. } | Command::Ignore(_) | Command::DrawToken { .. } | Command::Leave => {}
+            Command::Reply { .. }
+            | Command::Ignore(_)
+            | Command::DrawToken { .. }
+            | Command::Lock { .. }
+            | Command::Unlock { .. }
+            | Command::SetLockTtl { .. }
+            | Command::Leave => {}
         }
     }
 

@@ -1,13 +1,14 @@
 //! Exhaustive search: every state that a few replicas can reach within bounds, over their real code.
 //!
 //! **A state** is the clock, one process on each host (its [`Replica`](quorate_core::consensus::Replica), the requests
-//! for tokens that it has under way, the tokens that it believes in), the messages that each may read, and what really
+//! for tokens that it has under way, its [`Client`](quorate_core::locks::Client), what it believes in), the messages that each may read, and what really
 //! happened so far, as far as it is needed to judge what happens next. Each part is kept once and named by a number,
 //! so that a state is eleven numbers, and states are compared exactly: there are no odds of a collision.
 //!
 //! **A step** is whatever a process can do by itself, at any moment (reading a message, standing, founding, campaigning,
 //! beating, opening, asking for a token, changing seats, abandoning); a crash, after which a fresh process starts on the
-//! host; a tick of the clock. No timer is modelled but the grace and the leases, which last one tick.
+//! host; a tick of the clock. No timer is modelled but the grace, the leases and what follows from them: leaders read
+//! the clock as fast as it may be, holders as slow, and do what is due at any moment after it is.
 //!
 //! **The network** is a set of facts: what was sent may be read later, again, or never. Three reductions:
 //! - A message that can never again matter to its reader is forgotten (`Process::is_done_with`).
@@ -19,13 +20,14 @@
 
 mod config;
 mod history;
+mod locks;
 mod pool;
 mod process;
 #[cfg(feature = "planted-bugs")]
 mod rules;
 mod state;
 
-pub use config::{Beginning, CONFIGS, Config, Wall};
+pub use config::{Beginning, Config, Wall, configs};
 #[cfg(feature = "planted-bugs")]
 pub use rules::{config_for, rules};
 
@@ -53,7 +55,14 @@ pub fn explore(config: &Config, mut stop: impl FnMut() -> bool) -> Report {
     let mut space = Space::new(config);
     let mut report = Report::default();
     let mut states = Pool::default();
-    let (first, script) = space.scripted();
+    let mut script = Vec::new();
+    let first = match space.scripted(&mut script) {
+        Ok(first) => first,
+        Err(violation) => {
+            (report.violation, report.trace) = (Some(violation), script);
+            return report;
+        }
+    };
     states.number(first);
     let mut parents = vec![0_u32];
     let mut steps: Vec<Step> = Vec::new();

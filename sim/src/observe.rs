@@ -4,8 +4,8 @@ use crate::fault::FaultKind;
 use crate::world::{NodeIndex, World};
 use bytes::Bytes;
 use quorate_core::{
-    Config, DrawError, DrawId, Duration, Event, Instant, Message, ReplyError, ReplyTo, RequestId, SendError,
-    SendId, Target,
+    Config, DrawError, DrawId, Duration, Event, Instant, LockError, LockId, LockRequest, Message, ReplyError,
+    ReplyTo, RequestId, SendError, SendId, Target,
 };
 use std::net::SocketAddr;
 
@@ -123,6 +123,29 @@ pub enum Command {
     DrawToken {
         /// How it went.
         result: Result<DrawId, DrawError>,
+    },
+    /// See [`Node::lock`](quorate_core::Node::lock).
+    Lock {
+        /// What is asked for.
+        request: LockRequest,
+        /// How it went.
+        result: Result<LockId, LockError>,
+    },
+    /// See [`Node::unlock`](quorate_core::Node::unlock).
+    Unlock {
+        /// Which lock, or request for one.
+        id: LockId,
+        /// How it went.
+        result: Result<(), LockError>,
+    },
+    /// See [`Node::set_lock_ttl`](quorate_core::Node::set_lock_ttl).
+    SetLockTtl {
+        /// Which lock.
+        id: LockId,
+        /// How long its leases are to be.
+        ttl: Duration,
+        /// How it went.
+        result: Result<(), LockError>,
     },
     /// See [`Node::cancel_send`](quorate_core::Node::cancel_send).
     CancelSend(SendId),

@@ -73,7 +73,7 @@ fn drive(
     checkers: bool,
     observers: Vec<Box<dyn Observer>>,
 ) -> (Report, Vec<Box<dyn Observer>>) {
-    let (workload, until) = (schedule.workload, START + schedule.chaos);
+    let (workload, until, max_ttl) = (schedule.workload, START + schedule.chaos, schedule.max_ttl);
     let mut builder = Sim::builder()
         .schedule(schedule.clone())
         .checkers(checkers)
@@ -81,7 +81,7 @@ fn drive(
     for observer in observers {
         builder = builder.boxed_observer(observer);
     }
-    let mut sim = builder.build_with(move |_| Users::new(workload, until));
+    let mut sim = builder.build_with(move |_| Users::new(workload, until, max_ttl));
     let mut recovered_after = None;
     let played = catch_unwind(AssertUnwindSafe(|| {
         recovered_after = play(&mut sim, schedule);
@@ -129,7 +129,10 @@ fn play(sim: &mut Sim<Users>, schedule: &Schedule) -> Option<Duration> {
     try_out(sim, &config);
     let group = groups::present(sim);
     // What recovered stays that way, and what is left of the bad times is cleared away.
-    let end = sim.world().now() + QUIET.max(3 * config.heartbeat_timeout);
+    let end = sim.world().now()
+        + QUIET
+            .max(3 * config.heartbeat_timeout)
+            .max(groups::lock_bound(&config));
     while sim.violations().is_empty() && sim.world().now() < end {
         sim.run_for(LOOK);
         let wrong = unsettled(sim).into_iter().next().or_else(|| groups::missing(sim));
@@ -203,6 +206,7 @@ fn unsettled(sim: &Sim<Users>) -> Vec<String> {
 /// Lets every member send something to every other: all of it must arrive.
 fn try_out(sim: &mut Sim<Users>, config: &Config) {
     let members: Vec<_> = sim.apps().map(|(index, _)| index).collect();
+    let used = groups::lock_bound(config);
     for &from in &members {
         for &to in members.iter().filter(|&&to| to != from) {
             let peer = sim.id(to);
@@ -210,16 +214,18 @@ fn try_out(sim: &mut Sim<Users>, config: &Config) {
         }
         if groups::grants_to(sim, from) {
             sim.with_app(from, Users::draw);
+            sim.with_app(from, |users, cx| users.lock(cx, config.message_timeout, used));
         }
     }
     // Two attempts.
-    let end = sim.world().now() + 2 * config.message_timeout + Duration::from_secs(1);
+    let messages = 2 * config.message_timeout + Duration::from_secs(1);
+    let end = sim.world().now() + messages.max(used + Duration::from_secs(1));
     let mut open = members.clone();
     while sim.violations().is_empty() && !open.is_empty() {
         sim.run_for(LOOK);
         open.retain(|&index| sim.app(index).trials().0 > 0);
         let failed = members.iter().find_map(|&index| {
-            let failure = sim.app(index).trials().1.first()?;
+            let failure = sim.app(index).trials().1?;
             Some(format!("in the calm, {index} could not: {failure}"))
         });
         if let Some(what) = failed {
@@ -228,7 +234,7 @@ fn try_out(sim: &mut Sim<Users>, config: &Config) {
             let late = open.first().copied().unwrap_or(NodeIndex(0));
             sim.violate(
                 "calm",
-                format!("in the calm, a message or request of {late} has no outcome"),
+                format!("in the calm, a message, request or lock of {late} has no outcome"),
             );
         }
     }

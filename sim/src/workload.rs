@@ -1,8 +1,11 @@
 //! The built-in users: an application that talks to everybody, and looks closely at what it is told.
 
+mod locks;
+
 use crate::app::{App, Cx};
 use crate::schedule::Workload;
 use bytes::Bytes;
+use locks::Locks;
 use quorate_core::{
     DeliveryError, DrawId, Duration, Event, Instant, Message, NodeId, ReplyTo, RequestId, SendError, SendId,
     Target,
@@ -38,6 +41,7 @@ pub struct Users {
     next_send: Option<Instant>,
     next_request: Option<Instant>,
     next_draw: Option<Instant>,
+    locks: Locks,
     /// Who was taken off the list last.
     gone: Option<NodeId>,
     promises: VecDeque<(Instant, ReplyTo, Bytes)>,
@@ -64,8 +68,8 @@ struct Attempt {
 }
 
 impl Users {
-    /// Creates the users of one member, who rest from `until` (true time) on.
-    pub const fn new(workload: Workload, until: Instant) -> Self {
+    /// Creates the users of one member, who rest from `until` (true time) on. They want leases of up to `max_ttl`.
+    pub fn new(workload: Workload, until: Instant, max_ttl: Duration) -> Self {
         Self {
             workload,
             until,
@@ -73,6 +77,7 @@ impl Users {
             next_send: None,
             next_request: None,
             next_draw: None,
+            locks: Locks::new(workload.locks, max_ttl),
             gone: None,
             promises: VecDeque::new(),
             trial: Trial {
@@ -101,6 +106,13 @@ impl Users {
             Ok(id) => drop(self.trial.draws.insert(id)),
             Err(error) => self.trial.failures.push(format!("token refused: {error}")),
         }
+    }
+
+    /// Takes two locks that all others ask for as well, and gives them back. Each must be granted within its time: one
+    /// that nobody ever used, and one that may still be leased to somebody who has gone.
+    pub fn lock(&mut self, cx: &mut Cx<'_>, fresh: Duration, used: Duration) {
+        self.locks.try_out(cx, fresh, used);
+        self.act(cx);
     }
 
     fn attempt(&mut self, cx: &mut Cx<'_>, it: Attempt) {
@@ -133,11 +145,12 @@ impl Users {
         }
     }
 
-    /// Returns how many trials are still under way, and what failed.
-    pub fn trials(&self) -> (usize, &[String]) {
+    /// Returns how many trials are still under way, and the first that failed.
+    pub fn trials(&self) -> (usize, Option<&String>) {
         let trial = &self.trial;
         let open = trial.waiting.len() + trial.sends.len() + trial.requests.len() + trial.draws.len();
-        (open, &trial.failures)
+        let failure = trial.failures.first().or_else(|| self.locks.failures.first());
+        (open + self.locks.trials(), failure)
     }
 
     /// Makes a payload of about this size that can be recognised.
@@ -248,15 +261,21 @@ impl Users {
         } else {
             (self.next_send, self.next_request, self.next_draw) = (None, None, None);
         }
+        self.locks.act(cx, cx.true_time() >= self.until);
         for it in std::mem::take(&mut self.trial.waiting) {
             self.attempt(cx, it);
         }
+        // Locks are given back, at the latest, when users rest.
+        let left = self.until.saturating_since(cx.true_time());
+        let rest = (self.locks.is_busy() && !left.is_zero()).then(|| now + left);
         let room = (!self.trial.waiting.is_empty()).then(|| now + ROOM);
         let wishes = [
             room,
             self.next_send,
             self.next_request,
             self.next_draw,
+            self.locks.next_at(),
+            rest,
             self.promises.front().map(|(at, ..)| *at),
         ];
         cx.set_timer(wishes.into_iter().flatten().min());
@@ -300,6 +319,7 @@ impl App for Users {
         self.next_send = Self::next(cx, self.workload.messages);
         self.next_request = Self::next(cx, self.workload.requests);
         self.next_draw = Self::next(cx, self.workload.draws);
+        self.locks.start(cx);
         self.act(cx);
     }
 
@@ -321,6 +341,10 @@ impl App for Users {
             Event::TokenDrawn { id, .. } => drop(self.trial.draws.remove(&id)),
             Event::TokenFailed { id, error } if self.trial.draws.remove(&id) => {
                 self.trial.failures.push(format!("token: {error}"));
+            }
+            Event::Lock(event) => {
+                self.locks.event(cx, &event);
+                self.act(cx);
             }
             Event::MemberLeft { member, .. } => self.gone = Some(member.id),
             _ => {}

@@ -335,7 +335,7 @@ fn an_exhaustive_search_has_its_documented_shape() {
         "{trace}"
     );
     for (line, hint) in [
-        ("explore --config no-such", "expected ci, large, or one of"),
+        ("explore --config no-such", "expected ci, large, locks, or one of"),
         ("explore --break orphans-stay-for-ever", "no search shows"),
         ("explore --break no-such", "unknown planted bug"),
         ("explore --break all --config five", "each rule has its own"),

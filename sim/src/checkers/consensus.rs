@@ -4,16 +4,16 @@
 //! is in the ledger of its group; what concerns several groups, or the truth about clocks and processes, is checked here.
 
 mod beliefs;
-mod between;
-mod clocks;
+pub(super) mod between;
+pub(super) mod clocks;
 mod contact;
 mod learners;
-mod ledger;
+pub(super) mod ledger;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use super::truth::Shared;
+use super::truth;
 use super::{ensure, slot, who, whom};
 use crate::coverage::{Situation, Tally};
 use crate::observe::{Command, Observer, Seen};
@@ -24,7 +24,9 @@ use learners::Learners;
 use ledger::{Ledger, Moment, Rare, Rules, Shown};
 use quorate_core::consensus::Replica;
 use quorate_core::{AbandonReason, Config, DrawError, Event, FoundingRefusal, Group, Instant, NodeId, Role};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use view::{Key, Part, View};
 
 /// What was seen of the replica of one process.
@@ -47,7 +49,7 @@ struct Watched {
 /// Follows every replica.
 #[derive(Debug)]
 pub(super) struct Consensus {
-    truth: Shared,
+    truth: truth::Shared,
     tally: Tally,
     watched: Vec<Option<Watched>>,
     groups: BTreeMap<Group, Ledger>,
@@ -57,9 +59,35 @@ pub(super) struct Consensus {
     broken: bool,
 }
 
-impl Observer for Consensus {
+/// Another checker goes by what this one knows of groups.
+pub(super) type Shared = Rc<RefCell<Consensus>>;
+
+impl Observer for Shared {
     fn name(&self) -> &'static str {
         "consensus"
+    }
+
+    fn observe(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        self.borrow_mut().observe(world, seen)
+    }
+
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        self.borrow().beliefs.finish(world)
+    }
+}
+
+impl Consensus {
+    pub(super) const fn groups(&self) -> &BTreeMap<Group, Ledger> {
+        &self.groups
+    }
+
+    pub(super) const fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
+    /// Whether there were ever more voters alive than may be.
+    pub(super) const fn is_broken(&self) -> bool {
+        self.broken
     }
 
     fn observe(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
@@ -84,11 +112,7 @@ impl Observer for Consensus {
             }
             Seen::Resumed { node } => self.beliefs.resumed(world, node, &self.groups, self.broken),
             Seen::FaultBegan { number, kind } => {
-                let bound = world
-                    .processes()
-                    .next()
-                    .map_or(0, |(_, process)| process.config.drift_permille);
-                self.clocks.began(world.now(), number, kind, bound);
+                self.clocks.began(world.now(), number, kind);
                 Ok(())
             }
             Seen::FaultEnded { number } => {
@@ -99,13 +123,7 @@ impl Observer for Consensus {
         }
     }
 
-    fn finish(&mut self, world: &World) -> Result<(), String> {
-        self.beliefs.finish(world)
-    }
-}
-
-impl Consensus {
-    pub(super) fn new(truth: Shared, tally: Tally) -> Self {
+    pub(super) fn new(truth: truth::Shared, tally: Tally) -> Self {
         Self {
             truth,
             tally,
@@ -118,6 +136,9 @@ impl Consensus {
     }
 
     fn on_started(&mut self, world: &World, node: NodeIndex, config: &Config) {
+        if node == NodeIndex(0) {
+            self.clocks.promise(config.drift_permille);
+        }
         let votes = |process: &Process| process.member && process.config.role == Role::Voter;
         let alive = world
             .processes()
@@ -297,6 +318,8 @@ impl Consensus {
                 Rare::SnapshotInstalled => Situation::SnapshotInstalled,
                 Rare::Compacted => Situation::LogCompacted,
                 Rare::Truncated => Situation::LogTruncated,
+                Rare::LeaseExpired => Situation::LeaseExpired,
+                Rare::WaiterDropped => Situation::WaiterDropped,
             });
         }
         if let Some(since) = shown.opened {
@@ -308,7 +331,8 @@ impl Consensus {
         if shown.decided && !self.broken {
             between::check(world, &self.groups, group)?;
         }
-        if !shown.grants.is_empty() && !self.broken && between::is_of_members(world, group) {
+        let grants = shown.leased || !shown.grants.is_empty();
+        if grants && !self.broken && between::is_of_members(world, group) {
             self.beliefs
                 .check_against(world, &self.groups, &self.clocks, group)?;
         }
@@ -431,7 +455,7 @@ impl Consensus {
 
     fn on_event(&mut self, world: &World, node: NodeIndex, event: &Event) -> Result<(), String> {
         match event {
-            Event::TokenDrawn { .. } | Event::GroupAbandoned { .. } => {
+            Event::TokenDrawn { .. } | Event::GroupAbandoned { .. } | Event::Lock(_) => {
                 // What the replica did in this input comes before what is told of it.
                 self.look(world, node)?;
             }

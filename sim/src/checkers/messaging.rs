@@ -236,7 +236,11 @@ impl Messaging {
                 self.on_cancelled(node, Op::Request(*id));
                 Ok(())
             }
-            Command::DrawToken { .. } | Command::Leave => Ok(()),
+            Command::DrawToken { .. }
+            | Command::Lock { .. }
+            | Command::Unlock { .. }
+            | Command::SetLockTtl { .. }
+            | Command::Leave => Ok(()),
         }
     }
 

@@ -279,6 +279,7 @@ fn busy(case: &Case, args: &args::Bench) -> Row {
         .map(|seed| Schedule {
             workload: Workload {
                 draws: 60,
+                locks: 0,
                 messages: 600,
                 requests: 600,
                 max_size: 1_000,

@@ -5,7 +5,7 @@ use super::args;
 use super::batch::{interrupted, stop_on_interrupt};
 use super::output::{Progress, Table, grouped, json_line};
 use anyhow::Context as _;
-use quorate_sim::explore::{CONFIGS, Config, Report, config_for, explore, rules};
+use quorate_sim::explore::{Config, Report, config_for, configs, explore, rules};
 use quorate_sim::{PlantedBug, plant};
 use serde::Serialize;
 use std::io::Write;
@@ -83,14 +83,19 @@ fn search_without(args: &args::Explore, rule: PlantedBug, out: &mut dyn Write) -
 /// Returns the configs that a name stands for.
 fn chosen(name: &str) -> anyhow::Result<Vec<Config>> {
     match name {
-        "ci" => Ok(CONFIGS.to_vec()),
-        "large" => Ok(CONFIGS.iter().cloned().map(Config::larger).collect()),
+        "ci" => Ok(configs().cloned().collect()),
+        "large" => Ok(configs().cloned().map(Config::larger).collect()),
+        // Leases are searched in parts, each named `locks` and something.
+        "locks" => Ok(configs()
+            .filter(|config| config.name.starts_with(name))
+            .cloned()
+            .collect()),
         _ => {
-            let names: Vec<_> = CONFIGS.iter().map(|config| config.name).collect();
-            let found = CONFIGS.iter().find(|config| config.name == name);
+            let names: Vec<_> = configs().map(|config| config.name).collect();
+            let found = configs().find(|config| config.name == name);
             let config = found.with_context(|| {
                 format!(
-                    "--config: there is no {name:?}; expected ci, large, or one of {}",
+                    "--config: there is no {name:?}; expected ci, large, locks, or one of {}",
                     names.join(" ")
                 )
             })?;

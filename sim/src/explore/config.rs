@@ -1,5 +1,7 @@
 //! What is searched: how a search begins, and its bounds.
 
+mod locks;
+
 use quorate_core::consensus::{Index, Term};
 
 /// How the wall clock behaves from founding to founding.
@@ -46,7 +48,21 @@ pub struct Config {
     pub changes: u8,
     /// The last round of each leader.
     pub rounds: u64,
-    /// The last tick of the clock. A lease and the grace last one.
+    /// How often the lock is asked for.
+    pub locks: u8,
+    /// From which hosts.
+    pub owners: &'static [usize],
+    /// How often it is given back, or no longer waited for.
+    pub releases: u8,
+    /// How many of the asks that arrive do so twice.
+    pub copies: u8,
+    /// How long a lease of the lock is, in ticks.
+    pub ttl: u8,
+    /// How long who waits may be silent, in ticks.
+    pub waiter_ttl: u8,
+    /// How far clocks are off, in thousandths.
+    pub drift: u16,
+    /// The last tick of the clock. A token that was drawn is believed in for one; the grace is as long as a lease.
     pub ticks: u8,
     /// The longest log.
     pub log: Index,
@@ -109,6 +125,16 @@ pub enum Beginning {
     Learn(usize, usize),
     /// Crashes, and another process starts.
     Crash(usize),
+    /// Asks the one on the second host for the lock.
+    Lock(usize, usize),
+    /// Gives the lock back to the one on the second host.
+    Release(usize, usize),
+    /// Stands for election.
+    Campaign(usize),
+    /// As a leader does what is due of locks.
+    Due(usize),
+    /// What was sent to the two is read, until nothing is left; nobody else hears anything.
+    Between(usize, usize),
     /// The clock moves on.
     Tick,
 }
@@ -134,6 +160,13 @@ pub(super) const NOTHING: Config = Config {
     askers: ANYWHERE,
     changes: 0,
     rounds: 1,
+    locks: 0,
+    owners: ANYWHERE,
+    releases: 0,
+    copies: 0,
+    ttl: 1,
+    waiter_ttl: 1,
+    drift: 0,
     ticks: 0,
     log: 64,
     compact: 1024,
@@ -207,8 +240,8 @@ const TWO_OF_THREE: &[Beginning] = &[
     Crash(2),
 ];
 
-/// All configs: every way in which a group begins, is led, ends and is followed by another.
-pub const CONFIGS: &[Config] = &[
+/// Every way in which a group begins, is led, ends and is followed by another.
+const CONSENSUS: &[Config] = &[
     Config {
         name: "founding",
         about: "from nothing: two founders, a crash, an election",
@@ -459,3 +492,8 @@ pub const CONFIGS: &[Config] = &[
         ..NOTHING
     },
 ];
+
+/// All configs.
+pub fn configs() -> impl Iterator<Item = &'static Config> {
+    CONSENSUS.iter().chain(locks::ALL)
+}

@@ -13,6 +13,11 @@ pub(super) struct Spent {
     pub(super) draws: u8,
     /// Changes of seats that were asked for.
     pub(super) changes: u8,
+    /// How often the lock was asked for, and given back.
+    pub(super) locks: u8,
+    pub(super) releases: u8,
+    /// Asks of clients that were read and may be read again.
+    pub(super) copies: u8,
 }
 
 /// The reign of one leader.
@@ -48,6 +53,8 @@ pub(super) struct History {
     /// How many processes were ever started.
     pub(super) started: u8,
     pub(super) spent: Spent,
+    /// The highest token of the lock that anybody ever believed in.
+    believed: u64,
     pasts: Vec<Past>,
 }
 
@@ -71,6 +78,16 @@ impl History {
     /// What must hold and does not.
     pub(super) fn record(&mut self, process: &Process, deed: &Deed) -> Result<(), String> {
         let replica = &process.replica;
+        for &token in &deed.began {
+            if token <= self.believed {
+                return Err(format!(
+                    "{} begins to believe in token {token} after somebody believed in token {}",
+                    name(process.life()),
+                    self.believed
+                ));
+            }
+            self.believed = token;
+        }
         let Some(group) = replica.group() else {
             return Ok(());
         };
@@ -184,6 +201,17 @@ impl History {
                     name(grant.to)
                 ));
             }
+            let twice = |other: &&Grant| (other.to, other.request) == (grant.to, grant.request);
+            if again.is_none()
+                && let Some(other) = past.grants.iter().find(twice)
+            {
+                return Err(format!(
+                    "{} granted tokens {} and {token} for one request of {}",
+                    group_name(past.group),
+                    other.token,
+                    name(grant.to)
+                ));
+            }
             if again.is_none() {
                 self.pasts[place].grants.push(*grant);
             }
@@ -271,6 +299,17 @@ impl Past {
 /// What does not.
 pub(super) fn agree(a: &Process, b: &Process) -> Result<(), String> {
     logs_match(&a.replica, &b.replica)?;
+    let locks = a.beliefs().iter().chain(b.beliefs());
+    let locks: Vec<u64> = locks
+        .filter_map(|belief| belief.exclusive.then_some(belief.token))
+        .collect();
+    if let [one, other, ..] = locks[..] {
+        return Err(format!(
+            "{} and {} believe at the same time that they hold the lock, by tokens {one} and {other}",
+            name(a.life()),
+            name(b.life())
+        ));
+    }
     let beliefs = a.beliefs().iter().chain(b.beliefs());
     let mut groups = beliefs.map(|belief| (belief.group, belief.token));
     let Some((group, token)) = groups.next() else {

@@ -1,17 +1,14 @@
 //! One process, and what it does by itself.
 
+use super::locks::{Wanted, granted};
 use quorate_core::consensus::{
     Command, Entry, Envelope, Group, Hints, Life, Message, Output, Replica, Role, Rules, Term,
 };
-use quorate_core::{Instant, NodeId, WallTime};
+use quorate_core::locks::{Answer, Client, LockId};
+use quorate_core::{NodeId, WallTime};
 
-/// The coarse clock. Leases and the grace last one tick.
+/// The coarse clock.
 pub(super) type Tick = u8;
-
-/// How the clock looks to a replica: a tick is a millisecond.
-pub(super) fn instant(tick: Tick) -> Instant {
-    Instant::from_millis(u64::from(tick))
-}
 
 /// 2020-01-01 in microseconds since 1970, from which tokens count.
 const EPOCH_MICROS: u64 = 1_577_836_800_000_000;
@@ -40,7 +37,10 @@ pub(super) struct Asked {
 pub(super) struct Belief {
     pub(super) group: Group,
     pub(super) token: u64,
-    asked: Tick,
+    /// The tick at which it is over.
+    pub(super) until: Tick,
+    /// Whether it is the lock's; else it was drawn, and its group may grant any number of them.
+    pub(super) exclusive: bool,
 }
 
 /// A token that a leader has answered with.
@@ -72,6 +72,13 @@ pub(super) enum Act {
     Fill(u32),
     Empty(u32),
     Abandon,
+    /// Its client acts, and asks the leader of a group.
+    Client {
+        leader: u32,
+        wanted: Wanted,
+    },
+    /// As a leader does what is due of locks.
+    Due,
     /// The clock moves on to this tick.
     Wake(Tick),
 }
@@ -81,7 +88,7 @@ pub(super) enum Act {
 pub(super) enum Target<'a> {
     None,
     Message(&'a Envelope),
-    Leader(Group, Life),
+    Leader(Group, Life, Term),
     Peer(Life),
 }
 
@@ -91,20 +98,32 @@ pub(super) struct Deed {
     pub(super) sends: Vec<Envelope>,
     pub(super) grants: Vec<Grant>,
     pub(super) founded: bool,
+    /// Tokens of the lock that it believes in from here on.
+    pub(super) began: Vec<u64>,
 }
 
-/// A process: its replica, and what it asked for and believes.
+/// A process: its replica, its client, what it asked for and what it believes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pub(super) replica: Replica,
+    pub(super) client: Client,
+    /// The lock that its client waits for or holds.
+    pub(super) lock: Option<LockId>,
+    /// The leader that its client asked last.
+    turned_to: Option<(Group, Term)>,
     asked: Vec<Asked>,
-    beliefs: Vec<Belief>,
+    pub(super) beliefs: Vec<Belief>,
 }
 
 impl Process {
     pub(super) fn new(rules: Rules, number: u8, eligible: bool) -> Self {
+        let mut client = Client::default();
+        client.adopt(rules.terms.max_ttl, rules.terms.drift_permille);
         Self {
             replica: Replica::new(rules, node(number), eligible),
+            client,
+            lock: None,
+            turned_to: None,
             asked: Vec::new(),
             beliefs: Vec::new(),
         }
@@ -123,13 +142,21 @@ impl Process {
         self.leads() && self.replica.machine().is_some_and(|machine| machine.open)
     }
 
+    /// Whether its client may ask this leader. It does not turn back to one of an earlier term: it would ask the same
+    /// once more each time, without end.
+    pub(super) fn may_turn_to(&self, leader: &Self) -> bool {
+        let (group, term) = (leader.replica.group(), leader.replica.term());
+        let stays = self.turned_to.filter(|&(before, _)| group == Some(before));
+        leader.leads() && stays.is_none_or(|(_, before)| before <= term)
+    }
+
     pub(super) fn beliefs(&self) -> &[Belief] {
         &self.beliefs
     }
 
     /// Acts, at a moment of this tick.
     pub(super) fn act(&mut self, now: Tick, act: Act, target: &Target<'_>) -> Deed {
-        let at = instant(now);
+        let at = self.leaders_clock(now);
         let mut out = Output::default();
         let mut deed = Deed::default();
         match (act, target) {
@@ -141,8 +168,10 @@ impl Process {
                     leader_heard: false,
                 };
                 self.replica.receive(at, envelope, hints, &mut out);
-                if let Message::Drawn { .. } = envelope.message {
-                    self.believe(&mut out);
+                match envelope.message {
+                    Message::Drawn { .. } => self.believe(&mut out),
+                    Message::Answer(_) => self.take_answers(now, &mut out, &mut deed),
+                    _ => {}
                 }
             }
             (Act::Stand, _) => {
@@ -164,7 +193,7 @@ impl Process {
             (Act::Open, _) => {
                 self.replica.open(at, &mut out);
             }
-            (Act::Ask { request, .. }, &Target::Leader(group, leader)) => {
+            (Act::Ask { request, .. }, &Target::Leader(group, leader, _)) => {
                 self.asked.push(Asked { request, at: now });
                 self.replica.ask(at, group, leader, u64::from(request), &mut out);
             }
@@ -177,17 +206,25 @@ impl Process {
             }
             (Act::Abandon, _) => {
                 // SAFETY (abandon): beliefs end first.
-                (self.asked, self.beliefs) = (Vec::new(), Vec::new());
+                self.asked = Vec::new();
+                self.beliefs.retain(|belief| belief.exclusive);
+                self.end_life(now);
                 self.replica.abandon();
             }
+            (Act::Client { wanted, .. }, &Target::Leader(group, leader, term)) => {
+                self.turned_to = Some((group, term));
+                self.use_client(now, wanted, (group, leader), &mut out, &mut deed);
+            }
+            (Act::Due, _) => self.replica.locks_due(at, &mut out),
             (Act::Wake(tick), _) => {
                 self.asked.retain(|asked| asked.at + 1 > tick);
-                self.beliefs.retain(|belief| belief.asked + 1 > tick);
+                self.beliefs.retain(|belief| belief.until > tick);
             }
             _ => unreachable!("{act:?} has another kind of target"),
         }
         deed.grants = grants(self.life(), &out);
         self.believe(&mut out);
+        self.take_answers(now, &mut out, &mut deed);
         deed.sends = out.sends;
         deed
     }
@@ -204,7 +241,8 @@ impl Process {
             self.beliefs.extend(drawn.token.map(|token| Belief {
                 group: drawn.group,
                 token,
-                asked: asked.at,
+                until: asked.at + 1,
+                exclusive: false,
             }));
         }
     }
@@ -225,7 +263,10 @@ impl Process {
                     None => true,
                 };
             }
-            Message::Draw { .. } => return elsewhere,
+            Message::Draw { .. } | Message::Ask(_) => return elsewhere,
+            Message::Answer(ref answer) => {
+                return matches!(answer, Answer::Elsewhere | Answer::Revoked { .. });
+            }
             Message::Drawn { request, .. } => {
                 return self.asked.iter().all(|asked| u64::from(asked.request) != request);
             }
@@ -262,6 +303,10 @@ impl Process {
     /// once, not again in each later term; and that a log does not match is forgotten when it is known to match.
     pub(super) fn has_heard(&self, envelope: &Envelope) -> bool {
         let replica = &self.replica;
+        if let Message::Answer(_) = envelope.message {
+            // A promise that is no longer than what is believed, or of which nobody knows anything.
+            return true;
+        }
         if replica.group() != Some(envelope.group) {
             return false;
         }
@@ -296,6 +341,11 @@ fn grants(me: Life, out: &Output) -> Vec<Grant> {
             to: envelope.to,
             request,
         }),
+        Message::Answer(ref answer) => granted(answer).map(|(token, request)| Grant {
+            token,
+            to: envelope.to,
+            request,
+        }),
         _ => None,
     });
     let own = out.drawn.iter().filter_map(|drawn| {
@@ -305,7 +355,13 @@ fn grants(me: Life, out: &Output) -> Vec<Grant> {
             request: drawn.request,
         })
     });
-    others.chain(own).collect()
+    let locks = out.answers.iter().filter_map(|(_, answer)| granted(answer));
+    let locks = locks.map(|(token, request)| Grant {
+        token,
+        to: me,
+        request,
+    });
+    others.chain(own).chain(locks).collect()
 }
 
 /// The term that a message inside a group speaks of.
@@ -348,6 +404,7 @@ pub(super) fn entry_name(entry: &Entry) -> String {
         Command::Open => "Open".to_owned(),
         Command::Close => "Close".to_owned(),
         Command::Draw { to, request } => format!("Draw[{} #{request}]", name(*to)),
+        Command::Lock(change) => format!("{change:?}"),
     };
     format!("{what}@{}", entry.term)
 }

@@ -1,6 +1,6 @@
 //! Which config shows that a rule is needed.
 
-use super::config::{CONFIGS, Config};
+use super::config::{Config, configs};
 use quorate_core::PlantedBug::{self, *};
 
 /// A rule, by the planted bug that leaves it out, and the config within whose bounds that shows.
@@ -27,6 +27,20 @@ const RULES: &[(PlantedBug, &str)] = &[
     (SnapshotLosesCounter, "snapshots"),
     (AbandonForgetsFloor, "still-clock"),
     (TokenFloorIgnored, "still-clock"),
+    (DriftIgnored, "locks-drift"),
+    (HolderIgnoresDrift, "locks-drift"),
+    (LeaseCountsFromArrival, "locks-grant"),
+    (HolderIgnoresLease, "locks-queue"),
+    (NewLeaderCutsLeases, "locks-election"),
+    (AnswersAfterTheEnd, "locks-grant"),
+    (AnswersBeforeOwnTerm, "locks-own-term"),
+    (RenewalsWithoutRound, "locks-deposed"),
+    (RenewalsExtendNothing, "locks-renewal"),
+    (GrantCountsFromLaterSigns, "locks-later-signs"),
+    (StaleReleaseFrees, "locks-release"),
+    (LapsedBeliefRevives, "locks-renewal"),
+    (BeliefOutlivesRelease, "locks-release"),
+    (AbandonKeepsBeliefs, "locks-succession"),
 ];
 
 /// Every rule that a search shows to be needed.
@@ -38,7 +52,7 @@ pub fn rules() -> impl Iterator<Item = PlantedBug> {
 /// search can show: see docs/simulator.md.
 pub fn config_for(bug: PlantedBug) -> Option<Config> {
     let &(_, name) = RULES.iter().find(|&&(rule, _)| rule == bug)?;
-    CONFIGS.iter().find(|config| config.name == name).cloned()
+    configs().find(|config| config.name == name).cloned()
 }
 
 impl Config {

@@ -4,10 +4,12 @@ mod script;
 
 use super::config::{Config, Wall};
 use super::history::{History, Spent, agree};
+use super::locks::{Wanted, millis};
 use super::pool::{Memo, Pool};
 use super::process::{Act, Deed, Process, Target, Tick, message_name, name};
 use quorate_core::Duration;
 use quorate_core::consensus::{Envelope, Life, Message, Output, Rules};
+use quorate_core::locks::Terms;
 use std::fmt::Write as _;
 
 /// The most hosts that a config may have.
@@ -32,6 +34,8 @@ pub(super) struct State {
 pub(super) enum Step {
     /// The process on a host acts.
     Act(usize, Act),
+    /// The process on a host reads what a client asks, and may read it again.
+    Copy(usize, u32),
     /// The process on a host ends, and another begins.
     Crash(usize),
     /// The clock moves on.
@@ -86,22 +90,37 @@ pub(super) struct Space {
     left: Memo<(u32, u32, Tick)>,
     /// Pairs of processes of which all holds that must.
     agreed: Memo<(u32, u32)>,
+    /// Leaders and holders of whom the leader waits for as long as the holder believes.
+    outlasted: Memo<(u32, u32)>,
+}
+
+/// What all members agree on.
+pub(super) const fn rules(config: &Config) -> Rules {
+    let max_ttl = millis(config.ttl);
+    Rules {
+        cluster_size: config.seats,
+        surge: config.surge,
+        allow_observers: config.observers > 0,
+        grace: Duration::from_millis(max_ttl as u64 * (1000 + config.drift as u64) / 1000),
+        log_limit: config.compact,
+        snapshot_piece: 1024,
+        terms: Terms {
+            max_ttl,
+            drift_permille: config.drift,
+            waiter_ttl: millis(config.waiter_ttl),
+            max_waiters: 8,
+            max_locks: 8,
+            max_bytes: 64,
+        },
+    }
 }
 
 impl Space {
     pub(super) fn new(config: &Config) -> Self {
-        let rules = Rules {
-            cluster_size: config.seats,
-            surge: config.surge,
-            allow_observers: config.observers > 0,
-            grace: Duration::from_millis(1),
-            log_limit: config.compact,
-            snapshot_piece: 1024,
-        };
         Self {
             config: config.clone(),
             before: Spent::default(),
-            rules,
+            rules: rules(config),
             histories: Pool::default(),
             processes: Pool::default(),
             messages: Pool::default(),
@@ -115,6 +134,7 @@ impl Space {
             told: Memo::default(),
             left: Memo::default(),
             agreed: Memo::default(),
+            outlasted: Memo::default(),
         }
     }
 
@@ -176,6 +196,10 @@ impl Space {
         let may_abandon = spent.abandons - before.abandons < self.config.abandons;
         let may_draw = spent.draws - before.draws < self.config.draws;
         let may_change = spent.changes - before.changes < self.config.changes;
+        let may_lock = spent.locks - before.locks < self.config.locks;
+        let may_release = spent.releases - before.releases < self.config.releases;
+        let may_copy = spent.copies - before.copies < self.config.copies;
+        let owners = self.config.owners;
         let wall = self.wall(state);
         for host in 0..self.hosts() {
             let telling = match self.config.plain {
@@ -186,6 +210,13 @@ impl Space {
             for &message in self.lists.get(telling) {
                 push(Act::Read(message));
             }
+            if may_copy {
+                let asks = self.lists.get(telling).iter().copied();
+                let asks =
+                    asks.filter(|&message| matches!(self.messages.get(message).message, Message::Ask(_)));
+                steps.extend(asks.map(|message| Step::Copy(host, message)));
+            }
+            let mut push = |act| steps.push(Step::Act(host, act));
             let process = self.process(state, host);
             let replica = &process.replica;
             if self.is_eligible(host) {
@@ -210,6 +241,9 @@ impl Space {
                     push(Act::Beat);
                 }
                 push(Act::Open);
+                if process.locks_are_due(now) {
+                    push(Act::Due);
+                }
             }
             let leads = process.leads();
             if leads && may_change {
@@ -262,6 +296,19 @@ impl Space {
                     ));
                 }
             }
+            let process = self.process(state, host);
+            let (uses, idle) = (process.uses_locks(), process.lock.is_none());
+            let acts = [
+                (Wanted::Lock, may_lock && idle && owners.contains(&host)),
+                (Wanted::Same, uses),
+                (Wanted::Release, may_release && !idle),
+            ];
+            let leads = |&other: &usize| process.may_turn_to(self.process(state, other));
+            for leader in (0..self.hosts()).filter(leads) {
+                let leader = state.hosts[leader].process;
+                let acts = acts.iter().filter(|&&(_, may)| may);
+                steps.extend(acts.map(|&(wanted, _)| Step::Act(host, Act::Client { leader, wanted })));
+            }
             if may_crash && crashers.contains(&host) && self.is_eligible(host) {
                 steps.push(Step::Crash(host));
             }
@@ -278,7 +325,12 @@ impl Space {
     pub(super) fn take(&mut self, state: &State, step: Step) -> Result<Option<State>, String> {
         let mut next = *state;
         match step {
-            Step::Act(host, act) => {
+            Step::Act(..) | Step::Copy(..) => {
+                let (host, act) = match step {
+                    Step::Copy(host, message) => (host, Act::Read(message)),
+                    Step::Act(host, act) => (host, act),
+                    Step::Crash(_) | Step::Tick => return Ok(None),
+                };
                 let now = self.histories.get(state.history).now;
                 let number = self.act(state.hosts[host].process, act, now);
                 if number == NOTHING {
@@ -291,8 +343,16 @@ impl Space {
                 }
                 next.hosts[host].process = outcome.process;
                 next.history = self.record(state.history, number, act)?;
-                if let Act::Read(message) = act {
-                    self.consume(&mut next.hosts[host].inbox, message);
+                match step {
+                    Step::Act(_, Act::Read(message)) => {
+                        self.consume(&mut next.hosts[host].inbox, message);
+                    }
+                    Step::Copy(..) => {
+                        let mut history = self.histories.get(next.history).clone();
+                        history.spent.copies += 1;
+                        next.history = self.histories.number(history);
+                    }
+                    _ => {}
                 }
                 let sends = self.outcomes[number as usize].sends;
                 self.send(&mut next, sends);
@@ -348,11 +408,11 @@ impl Space {
         let before = self.processes.get(process);
         let target = match act {
             Act::Read(message) => Target::Message(self.messages.get(message)),
-            Act::Ask { leader, .. } => {
+            Act::Ask { leader, .. } | Act::Client { leader, .. } => {
                 let leader = &self.processes.get(leader).replica;
-                leader
-                    .group()
-                    .map_or(Target::None, |group| Target::Leader(group, leader.life()))
+                leader.group().map_or(Target::None, |group| {
+                    Target::Leader(group, leader.life(), leader.term())
+                })
             }
             Act::Learn(life) | Act::Fill(life) | Act::Empty(life) => Target::Peer(*self.lives.get(life)),
             _ => Target::None,
@@ -391,6 +451,11 @@ impl Space {
             Act::Ask { .. } => after.spent.draws += 1,
             Act::Fill(_) | Act::Empty(_) => after.spent.changes += 1,
             Act::Abandon => after.spent.abandons += 1,
+            Act::Client { wanted, .. } => match wanted {
+                Wanted::Lock => after.spent.locks += 1,
+                Wanted::Release => after.spent.releases += 1,
+                Wanted::Same => {}
+            },
             _ => {}
         }
         after.record(self.processes.get(*process), deed)?;
@@ -433,9 +498,12 @@ impl Space {
     }
 
     /// Takes away a request for a token that was read. Read again it would draw another one: who asks twice is told
-    /// apart only by the lock table.
+    /// apart only by the lock table. What clients ask and are answered is taken away as well: a leader keeps each
+    /// renewal that it reads, so that without a bound on copies there would be no end.
     fn consume(&mut self, inbox: &mut u32, message: u32) {
-        if let Message::Draw { .. } = self.messages.get(message).message {
+        if let Message::Draw { .. } | Message::Ask(_) | Message::Answer(_) =
+            self.messages.get(message).message
+        {
             let messages = self.lists.get(*inbox).iter().copied();
             let rest = messages.filter(|&other| other != message).collect();
             *inbox = self.lists.number(rest);
@@ -557,6 +625,25 @@ impl Space {
                 }
             }
         }
+        self.newest_leaders_outlast(state)
+    }
+
+    /// A holder's belief lies inside the deadline of the leader of the newest term that serves.
+    fn newest_leaders_outlast(&mut self, state: &State) -> Result<(), String> {
+        for host in 0..self.hosts() {
+            let Some(group) = self.process(state, host).believed_group() else {
+                continue;
+            };
+            let leaders = (0..self.hosts()).filter(|&other| self.process(state, other).serves(group));
+            let Some(leader) = leaders.max_by_key(|&other| self.process(state, other).replica.term()) else {
+                continue;
+            };
+            let pair = (state.hosts[leader].process, state.hosts[host].process);
+            if self.outlasted.get(&pair).is_none() {
+                self.processes.get(pair.0).outlasts(self.processes.get(pair.1))?;
+                self.outlasted.put(pair, 0);
+            }
+        }
         Ok(())
     }
 
@@ -573,6 +660,10 @@ impl Space {
                     let _ = write!(text, "; {} starts in its place", name(Life::first(next)));
                 }
                 text
+            }
+            Step::Copy(host, message) => {
+                let step = self.describe(state, Step::Act(host, Act::Read(message)));
+                format!("{step}, of which a copy is under way")
             }
             Step::Act(host, act) => {
                 let what = match act {
@@ -594,6 +685,15 @@ impl Space {
                     Act::Learn(life) => format!("takes {} as a learner", peer(life)),
                     Act::Fill(life) => format!("fills a seat with {}", peer(life)),
                     Act::Empty(life) => format!("empties the seat of {}", peer(life)),
+                    Act::Client { leader, wanted } => {
+                        let leader = name(self.processes.get(leader).life());
+                        match wanted {
+                            Wanted::Lock => format!("asks {leader} for the lock"),
+                            Wanted::Same => format!("says to {leader} what is due"),
+                            Wanted::Release => format!("gives the lock back to {leader}"),
+                        }
+                    }
+                    Act::Due => "does what is due of locks".to_owned(),
                     Act::Abandon => "abandons its group".to_owned(),
                     Act::Wake(_) => "wakes".to_owned(),
                 };

@@ -5,7 +5,10 @@ use crate::fault::Host;
 use crate::observe::Command;
 use crate::world::NodeIndex;
 use bytes::Bytes;
-use quorate_core::{Config, Event, LeaveReason, Member, MemberState, Message, NodeId, Role, Target};
+use quorate_core::{
+    Config, Event, LeaveReason, LockError, LockEvent, LockId, LockRequest, Member, MemberState, Message,
+    NodeId, Role, Target,
+};
 
 /// Longer texts are cut.
 const MAX_TEXT: usize = 400;
@@ -160,6 +163,7 @@ fn consensus_event(event: &Event, name: impl Fn(NodeId) -> String) -> (Class, St
             let detail = format!("{id:?} of the group {group}, until {until:?}");
             (Class::Outcome, format!("token {token}"), detail)
         }
+        Event::Lock(event) => lock_event(event),
         Event::TokenFailed { id, error } => (Class::Failure, "no token".into(), format!("{id:?}: {error}")),
         other => (Class::Trouble, "event".into(), format!("{other:?}")),
     }
@@ -217,10 +221,87 @@ pub(super) fn command(command: &Command, name: impl Fn(NodeId) -> String) -> (Cl
         Command::DrawToken { result: Err(error) } => {
             (Class::Failure, "draws a token: refused".into(), text(error))
         }
+        Command::Lock { request, result } => lock(request, result),
+        Command::Unlock { id, result: Ok(()) } => (Class::Message, "unlocks".into(), format!("{id:?}")),
+        Command::Unlock {
+            id,
+            result: Err(error),
+        } => (
+            Class::Failure,
+            "unlocks: refused".into(),
+            format!("{id:?}: {error}"),
+        ),
+        Command::SetLockTtl { id, ttl, result } => match result {
+            Ok(()) => (
+                Class::Message,
+                "changes its ttl".into(),
+                format!("{id:?}: {ttl:?}"),
+            ),
+            Err(error) => (
+                Class::Failure,
+                "changes its ttl: refused".into(),
+                format!("{id:?}: {ttl:?}: {error}"),
+            ),
+        },
         Command::Leave => (
             Class::Process,
             "leaves".into(),
             "told to leave the cluster".into(),
         ),
+    }
+}
+
+fn lock(request: &LockRequest, result: &Result<LockId, LockError>) -> (Class, String, String) {
+    let LockRequest {
+        key, units, capacity, ..
+    } = request;
+    let what = format!(
+        "{units} of {capacity}, priority {}, wait {:?}, ttl {:?}",
+        request.priority, request.wait, request.ttl
+    );
+    match result {
+        Ok(id) => (
+            Class::Message,
+            format!("asks for {key}"),
+            format!("{id:?}: {what}"),
+        ),
+        Err(error) => (
+            Class::Failure,
+            format!("asks for {key}: refused"),
+            format!("{error}; {what}"),
+        ),
+    }
+}
+
+fn lock_event(event: &LockEvent) -> (Class, String, String) {
+    match event {
+        LockEvent::Granted {
+            id,
+            key,
+            token,
+            until,
+        } => (
+            Class::Outcome,
+            format!("holds {key}"),
+            format!("{id:?}: token {token}, until {until:?}"),
+        ),
+        LockEvent::Renewed { id, until } => (
+            Class::Outcome,
+            "renewed".into(),
+            format!("{id:?}: until {until:?}"),
+        ),
+        LockEvent::Failed { id, error } => (Class::Failure, "no lock".into(), format!("{id:?}: {error}")),
+        LockEvent::AtRisk { id, until } => (
+            Class::Trouble,
+            "lock at risk".into(),
+            format!("{id:?}: until {until:?}"),
+        ),
+        LockEvent::Lost { id, token, reason } => (
+            Class::Failure,
+            "lock lost".into(),
+            format!("{id:?}: token {token}, {reason:?}"),
+        ),
+        LockEvent::Released { id } => (Class::Outcome, "released".into(), format!("{id:?}")),
+        other => (Class::Trouble, "lock".into(), format!("{other:?}")),
     }
 }

@@ -30,6 +30,16 @@ pub fn group_bound(config: &Config) -> Duration {
         + config.seat_timeout
 }
 
+/// Returns within which time whoever waits for a lock gets it once there is an open group again, if nobody keeps it.
+///
+/// Who held it and is gone counts until its lease ends on the clock of a leader that knows nothing newer; those who
+/// waited before are told, or dropped, within `waiter_ttl`, and each of those before the last is granted in the time of a
+/// message. Requests whose users wait no longer end with a `ttl` of their own.
+pub(super) fn lock_bound(config: &Config) -> Duration {
+    let lease = config.max_ttl + config.max_ttl * u32::from(config.drift_permille) / 1000;
+    lease + 2 * config.waiter_ttl + config.message_timeout
+}
+
 /// Waits until nothing is missing any more.
 pub(super) fn recover(sim: &mut Sim<Users>, config: &Config) {
     let healed = sim.world().healed().unwrap_or(sim.world().now());

@@ -12,6 +12,7 @@ fn busy(seed: u64, faults: Vec<Fault>) -> Schedule {
         chaos: secs(60),
         workload: Workload {
             draws: 60,
+            locks: 120,
             messages: 120,
             requests: 120,
             max_size: 20_000,

@@ -278,6 +278,7 @@ impl Schedule {
         visit("messages", Field::Number(&mut self.workload.messages, 0..=60_000));
         visit("requests", Field::Number(&mut self.workload.requests, 0..=60_000));
         visit("draws", Field::Number(&mut self.workload.draws, 0..=60_000));
+        visit("locks", Field::Number(&mut self.workload.locks, 0..=60_000));
         visit(
             "max_size",
             Field::Number(&mut self.workload.max_size, 0..=MAX_PAYLOAD),

@@ -253,6 +253,8 @@ fn draw_workload(seed: u64) -> Workload {
     let how_much = random.below(8);
     let mut tokens = Random::new(seed, "draws", 0);
     let mut draws = |low, high| tokens.scale(low, high) as u32;
+    let mut locking = Random::new(seed, "locks", 0);
+    let mut locks = |low, high| locking.scale(low, high) as u32;
     let large = random.choose(&[64, 256, 1100, 1100, 5000, 5000, 20_000, 100_000, 1 << 20]);
     match how_much {
         0 => Workload::default(),
@@ -261,12 +263,14 @@ fn draw_workload(seed: u64) -> Workload {
             messages: random.scale(600, 3000) as u32,
             requests: random.scale(300, 1500) as u32,
             draws: draws(600, 3000),
+            locks: locks(300, 1200),
             max_size: large.min(20_000),
         },
         _ => Workload {
             messages: random.scale(10, 300) as u32,
             requests: random.scale(10, 300) as u32,
             draws: draws(20, 300),
+            locks: locks(20, 300),
             max_size: large,
         },
     }

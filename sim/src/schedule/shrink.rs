@@ -191,9 +191,11 @@ const IDLE: &[fn(&mut Workload)] = &[
     |users| users.messages = 0,
     |users| users.requests = 0,
     |users| users.draws = 0,
+    |users| users.locks = 0,
     |users| users.messages /= 2,
     |users| users.requests /= 2,
     |users| users.draws /= 2,
+    |users| users.locks /= 2,
     |users| users.max_size = users.max_size.min(64),
     |users| users.max_size /= 2,
 ];

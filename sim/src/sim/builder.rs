@@ -210,6 +210,7 @@ fn member_config(schedule: &Schedule, host: Host) -> Config {
         config = config
             .surge(schedule.surge)
             .max_ttl(schedule.max_ttl)
+            .lock_ttl(schedule.max_ttl.min(Config::default().lock_ttl))
             .allow_observers(schedule.allow_observers);
     }
     config
@@ -229,6 +230,7 @@ fn with_small_limits(config: Config) -> Config {
         .max_dials(2_usize)
         .max_candidates(8_usize)
         .challenges_per_second(50_u32)
+        .max_waiters(8_u32)
         // A node that is alone for ten seconds forgets whom it knew.
         .tombstone_timeout(Duration::from_secs(40))
 }

@@ -24,14 +24,14 @@ pub(super) fn wall_base(world: &World, founder: NodeIndex) -> u64 {
 }
 
 /// Whether a group was founded by a process that is meant to belong to the cluster.
-pub(super) fn is_of_members(world: &World, group: Group) -> bool {
+pub(in crate::checkers) fn is_of_members(world: &World, group: Group) -> bool {
     let founder = world.find(group.founder.node);
     founder.is_some_and(|founder| world.process(founder).member)
 }
 
 /// Whether the tokens of the younger group have to be above those of the older one: its founder's wall clock was ahead of
 /// them, or one of its voters knew of them. Else everybody who knew was gone, and the wall clock was set back.
-pub(super) fn tokens_must_rise(older: &Ledger, younger: &Ledger) -> bool {
+pub(in crate::checkers) fn tokens_must_rise(older: &Ledger, younger: &Ledger) -> bool {
     let highest = older.tokens.map_or(older.found.token_base, |(_, last)| last);
     younger.wall_base > highest || younger.known > highest
 }

@@ -1,24 +1,28 @@
 //! One group, as far as anybody ever saw it: its leaders and votes, every entry of every log, what was decided.
 
 mod append;
+mod leases;
 #[cfg(test)]
 pub(super) mod tests;
 
 use super::super::ensure;
 use super::view::{Key, Part, View};
 use quorate_core::consensus::{Command, Found, Index, SeatChange, Seats, Term};
+use quorate_core::locks::{Change, Table};
 use quorate_core::{Duration, Group, Instant, Life};
 use std::collections::BTreeMap;
 
+pub(in crate::checkers) use leases::{End, Lease};
+
 /// What all members agree on, from the settings of the founder.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(in crate::checkers) struct Rules {
     pub(super) seats: usize,
     pub(super) surge: usize,
     pub(super) observers: bool,
     /// The longest lease, and how long a group waits before it grants anything.
     pub(super) max_ttl: Duration,
-    pub(super) grace: Duration,
+    pub(in crate::checkers) grace: Duration,
 }
 
 impl Rules {
@@ -57,12 +61,16 @@ pub(super) enum Rare {
     SnapshotInstalled,
     Compacted,
     Truncated,
+    LeaseExpired,
+    WaiterDropped,
 }
 
 /// What a look at a replica has shown.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     pub(super) grants: Vec<Grant>,
+    /// Whether it granted a lock.
+    pub(super) leased: bool,
     /// Who was given a seat.
     pub(super) filled: Vec<Life>,
     /// Whether anything was decided, or the group was founded.
@@ -112,11 +120,11 @@ struct Belongs {
 }
 
 #[derive(Debug)]
-pub(super) struct Ledger {
-    pub(super) group: Group,
+pub(in crate::checkers) struct Ledger {
+    pub(in crate::checkers) group: Group,
     pub(super) found: Found,
-    pub(super) rules: Rules,
-    pub(super) created: Instant,
+    pub(in crate::checkers) rules: Rules,
+    pub(in crate::checkers) created: Instant,
     /// Above which token it begins by the founder's wall clock, and by what its voters know.
     pub(super) wall_base: u64,
     pub(super) known: u64,
@@ -136,8 +144,11 @@ pub(super) struct Ledger {
     pub(super) granted: Instant,
     /// Every token, and whom it was granted.
     grants: BTreeMap<u64, Grant>,
+    /// The locks after the last decided entry, and every one that was ever granted, by token.
+    table: Table,
+    leases: BTreeMap<u64, Lease>,
     /// Whether the clock of who opened it was inside the bound all the time that it waited.
-    pub(super) opened_in_time: bool,
+    pub(in crate::checkers) opened_in_time: bool,
 }
 
 impl Ledger {
@@ -182,6 +193,8 @@ impl Ledger {
             tokens: None,
             granted: Instant::ZERO,
             grants: BTreeMap::new(),
+            table: Table::default(),
+            leases: BTreeMap::new(),
             opened_in_time: true,
         })
     }
@@ -373,6 +386,7 @@ impl Ledger {
             },
             |last| last.state,
         );
+        let appended = stored.appended;
         match stored.command {
             Command::Found(_) | Command::Noop => {}
             Command::Seat(change) => {
@@ -393,8 +407,18 @@ impl Ledger {
                 shown.grants.push(grant);
             }
             Command::Draw { .. } => {}
+            Command::Lock(ref change) => {
+                let leader = self.leaders.get(&term).copied();
+                let end = End {
+                    at: appended,
+                    expired_by: leader.filter(|_| matches!(change, Change::Expire { .. })),
+                };
+                let gate = (state.open, &mut state.counter);
+                let change = change.clone();
+                self.take_change(at.now, index, &change, end, gate, shown);
+            }
         }
-        self.newest_entry = self.newest_entry.max(stored.appended);
+        self.newest_entry = self.newest_entry.max(appended);
         self.decided.push(Decided {
             term,
             known_in: view.key.term,
@@ -441,7 +465,17 @@ impl Ledger {
                 machine.seats.len(),
                 self.seats[seats].len()
             )
-        })
+        })?;
+        // What the locks were after earlier entries is not kept.
+        ensure(
+            applied as usize != self.decided.len() || machine.table == self.table,
+            || {
+                format!(
+                    "the locks of {} after entry {applied} do not follow from the log",
+                    view.key.life
+                )
+            },
+        )
     }
 
     fn check_counted(&self, view: &View<'_>) -> Result<(), String> {

@@ -399,7 +399,7 @@ fn a_group_grants_while_a_token_of_another_is_believed_in() {
     let freeze = FaultKind::Freeze {
         host: frozen.sim.world().process(A).host,
     };
-    frozen.clocks.began(frozen.sim.now(), 0, freeze, 10);
+    frozen.clocks.began(frozen.sim.now(), 0, freeze);
     assert_eq!(frozen.granted(), Ok(()));
     let mut fast = believing();
     fast.younger.opened_in_time = false;
@@ -462,10 +462,11 @@ fn a_seat_that_is_given_before_a_quorum_has_answered() {
 #[test]
 fn clocks_count_as_wrong_while_they_are_and_since() {
     let mut clocks = Clocks::default();
+    clocks.promise(10);
     let drift = |ppm| FaultKind::Drift { host: Host(1), ppm };
-    clocks.began(at(1), 0, drift(10_000), 10);
+    clocks.began(at(1), 0, drift(10_000));
     assert!(clocks.fine_since(Host(1), at(0)));
-    clocks.began(at(2), 1, drift(-10_001), 10);
+    clocks.began(at(2), 1, drift(-10_001));
     assert!(!clocks.fine_since(Host(1), at(9)) && clocks.fine_since(Host(0), at(0)));
     clocks.ended(at(5), 1);
     assert!(!clocks.fine_since(Host(1), at(5)) && clocks.fine_since(Host(1), at(6)));
@@ -473,8 +474,31 @@ fn clocks_count_as_wrong_while_they_are_and_since() {
         host: Host(1),
         by: secs(1),
     };
-    clocks.began(at(8), 2, jump, 10);
+    clocks.began(at(8), 2, jump);
     assert!(!clocks.fine_since(Host(1), at(6)) && clocks.fine_since(Host(1), at(9)));
+}
+
+#[test]
+fn clocks_that_drift_from_the_start_are_held_to_the_bound() {
+    let right = |ppm| {
+        let mut sim = Sim::builder()
+            .schedule(Schedule {
+                cluster_size: 3,
+                chaos: secs(60),
+                faults: vec![crate::fault::Fault {
+                    at: Duration::ZERO,
+                    lasting: secs(60),
+                    kind: FaultKind::Drift { host: Host(1), ppm },
+                }],
+                ..Schedule::calm(7, 3)
+            })
+            .build();
+        sim.run_for(secs(10));
+        let checker = sim.observer::<Shared>().expect("it is there").borrow();
+        checker.clocks().fine_since(Host(1), at(5))
+    };
+    assert!(right(10_000) && right(-10_000));
+    assert!(!right(10_001) && !right(-10_001));
 }
 
 #[test]

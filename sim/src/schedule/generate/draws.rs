@@ -8,6 +8,9 @@ use quorate_core::Duration;
 /// The three steps of a rotation are at least this far apart: members move to a new key within 30 s.
 pub(super) const ROTATION_STEP: Duration = Duration::from_secs(31);
 
+/// How many millionths a clock may be off by the default settings, either way.
+pub(super) const EDGE: i32 = 10_000;
+
 /// How one kind is drawn.
 pub(super) struct Plan {
     /// The name of the kind.
@@ -262,9 +265,9 @@ fn delay(random: &mut Random) -> Delay {
 fn drift(random: &mut Random) -> i32 {
     let ppm = match random.below(8) {
         0 => random.between(1, 200),
-        1..=3 => random.between(200, 10_000),
-        4 => 10_000,
-        _ => random.scale(10_001, 500_000),
+        1..=3 => random.between(200, EDGE as u64),
+        4 => EDGE as u64,
+        _ => random.scale(EDGE as u64 + 1, 500_000),
     } as i32;
     if random.one_in(2) { ppm } else { -ppm }
 }

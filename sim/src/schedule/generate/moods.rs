@@ -1,6 +1,6 @@
 //! Faults that belong together: what is rare by chance and hard on a group.
 
-use super::draws::side;
+use super::draws::{EDGE, side};
 use super::excludes;
 use super::random::Random;
 use crate::fault::{Delay, Fault, FaultKind, Host, HostSet};
@@ -9,10 +9,12 @@ use quorate_core::Duration;
 
 /// One in so many runs has a mood.
 const MOODS: u64 = 8;
+/// In one of so many runs all clocks are at the edges of what they may be.
+const EDGES: u64 = 6;
 /// A group is founded within so many milliseconds of the start.
 const FOUNDING: u64 = 4_000;
 
-/// Draws the mood of a run: some hosts, as many as a quorum needs or one fewer, crash together and are back at once, now
+/// Draws the mood of a run: half of the clocks as slow as they may be and half as fast, which is where leases meet; some hosts, as many as a quorum needs or one fewer, crash together and are back at once, now
 /// and then while a group is founded; and what was sent before arrives long after.
 pub(super) fn draw(run: &Schedule) -> Vec<Fault> {
     let mut random = Random::new(run.seed, "mood", 0);
@@ -23,6 +25,17 @@ pub(super) fn draw(run: &Schedule) -> Vec<Fault> {
         let at = Duration::ZERO;
         let kind = FaultKind::Surge;
         faults.push(Fault { at, lasting, kind });
+    }
+    let mut edges = Random::new(run.seed, "edges", 0);
+    if edges.one_in(EDGES) {
+        faults.extend((0..run.hosts).map(Host).map(|host| Fault {
+            at: Duration::ZERO,
+            lasting: run.chaos,
+            kind: FaultKind::Drift {
+                host,
+                ppm: if edges.one_in(2) { EDGE } else { -EDGE },
+            },
+        }));
     }
     if !random.one_in(MOODS) {
         return faults;

@@ -267,6 +267,7 @@ fn groups_are_drawn_with_all_their_settings() {
     assert!((0.4..0.6).contains(&count(|run| run.allow_observers)));
     assert!((0.25..0.45).contains(&count(|run| run.quick_seats)));
     assert!((0.8..0.95).contains(&count(|run| run.workload.draws > 0)));
+    assert!((0.8..0.95).contains(&count(|run| run.workload.locks > 0)));
     // Some hosts, at least as many as a quorum, crash within half a second.
     let together = |run: &Schedule| {
         let crashes: Vec<_> = of(run, "crash").map(|fault| fault.at).collect();

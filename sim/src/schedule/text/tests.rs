@@ -135,7 +135,7 @@ fn a_text_for_people() {
         schedule.to_string(),
         "seed 0x2a\nhosts 3\nobservers 0\ncluster_size 0\nsurge 0\nmax_ttl 30s\nallow_observers false\n\
          quick_seats false\nfast false\nsmall false\ncrypto real\nby_name true\nchaos 120s\n\
-         messages 60\nrequests 0\ndraws 0\nmax_size 0\n\
+         messages 60\nrequests 0\ndraws 0\nlocks 0\nmax_size 0\n\
          1.5s +3s loss from=* to=0,1 permille=300\n\
          10s crash host=2\n\
          30s +250us delay from=2 to=* delay=uniform:1ms-2.5ms\n\
@@ -198,7 +198,7 @@ fn an_error_says_where_and_what_is_allowed() {
         (
             "host 3",
             "line 1, column 1: 'host' is neither a time, where a fault begins, nor a setting: must be one of seed, \
-             hosts, observers, cluster_size, surge, max_ttl, allow_observers, quick_seats, fast, small, crypto, by_name, chaos, messages, requests, draws, max_size",
+             hosts, observers, cluster_size, surge, max_ttl, allow_observers, quick_seats, fast, small, crypto, by_name, chaos, messages, requests, draws, locks, max_size",
         ),
         (
             "1 crash host=0",
@@ -337,7 +337,7 @@ fn the_page_about_it_is_right() {
     }
     Schedule::default().each_field(&mut |name, _| {
         assert!(
-            row(name).is_some() || matches!(name, "requests" | "draws"),
+            row(name).is_some() || matches!(name, "requests" | "draws" | "locks"),
             "{name}"
         )
     });

@@ -133,7 +133,7 @@ impl Ledger {
                 shown.rare.push(Rare::Closed);
                 Ok(())
             }
-            Command::Found(_) | Command::Noop | Command::Draw { .. } => Ok(()),
+            Command::Found(_) | Command::Noop | Command::Draw { .. } | Command::Lock(_) => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::checkers::consensus::view::Entries;
 use quorate_core::consensus::{Entry, Machine, Position};
+use quorate_core::locks::Table;
 use quorate_core::{Duration, NodeId};
 
 /// What the tests of groups have in common: replicas that nobody runs, which say what a test wants.
@@ -68,6 +69,7 @@ impl Fake {
                 open: false,
                 decided: false,
                 counter: token_base,
+                table: Table::default(),
             },
             entries: Vec::new(),
             found,

@@ -15,7 +15,7 @@ struct Beginning {
 impl Beginning {
     fn new() -> Self {
         let sim = cluster();
-        let truth = Shared::default();
+        let truth = truth::Shared::default();
         let mut checker = Consensus::new(truth.clone(), Tally::default());
         for (node, process) in sim.world().processes() {
             let config = &process.config;

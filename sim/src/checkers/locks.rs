@@ -1,0 +1,557 @@
+//! Locks: what each application is told of them, and what it may believe.
+//!
+//! A belief lasts, in true time, from when its application is told of the grant until the first of these: it is told of
+//! the end, its process ends, or its host's clock reaches the end of the newest lease that it was told of, whether or not
+//! anybody looks. The rules between beliefs are in [`beliefs`], those for the outcome of each request are here.
+
+mod beliefs;
+mod resource;
+#[cfg(test)]
+mod tests;
+
+use super::truth::Shared;
+use super::{Every, consensus, ensure, who};
+use crate::coverage::{Situation, Tally};
+use crate::observe::{Command, Observer, Seen};
+use crate::world::{NodeIndex, Process, World};
+use beliefs::{Belief, Judge};
+use quorate_core::consensus::{Replica, Term};
+use quorate_core::locks::Key;
+use quorate_core::{
+    Duration, Event, Group, Instant, LockError, LockEvent, LockId, LockRequest, LostReason, Role,
+};
+use resource::Resources;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How much later than it was due something may be told, on the clock of a host that nothing keeps from working.
+const SLACK: Duration = Duration::from_millis(200);
+/// For how long nothing may have kept it from that.
+const WELL: Duration = Duration::from_secs(2);
+/// How much longer than all leases and waits anything is left of them: releases are sent again so late.
+const CLEARED: Duration = Duration::from_secs(10);
+
+/// A request that has no outcome.
+#[derive(Debug)]
+struct Asked {
+    request: LockRequest,
+    at: Instant,
+    locally: Instant,
+}
+
+/// What one process asks for and has.
+#[derive(Debug, Default)]
+struct Client {
+    open: BTreeMap<LockId, Asked>,
+    held: BTreeMap<LockId, Belief>,
+    /// What it has given back, and was not told of yet.
+    ending: BTreeSet<LockId>,
+}
+
+/// Follows every request for a lock.
+#[derive(Debug)]
+pub(super) struct Locks {
+    truth: Shared,
+    consensus: consensus::Shared,
+    tally: Tally,
+    clients: BTreeMap<NodeIndex, Client>,
+    told: BTreeSet<(Group, u64)>,
+    /// The highest token that anybody was told of for each key, and the highest of who had the key alone.
+    begun: BTreeMap<Key, (Belief, Option<Belief>)>,
+    resources: Resources,
+    /// When anything was asked or told of last.
+    busy: Instant,
+    look: Every,
+}
+
+impl Observer for Locks {
+    fn name(&self) -> &'static str {
+        "locks"
+    }
+
+    fn observe(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        match *seen {
+            Seen::Settled { node } => self.on_settled(world, node),
+            Seen::Woke { node, .. } => self.write(world, node),
+            Seen::Resumed { node } => {
+                let consensus = self.consensus.borrow();
+                let judge = Judge::new(world, &consensus);
+                self.resources.write_late(&judge, node, &self.tally)
+            }
+            Seen::Event { node, event } => match event {
+                Event::Lock(event) => {
+                    self.busy = world.now();
+                    self.on_event(world, node, event)
+                }
+                Event::LeaveDone => self.has_left(world, node),
+                _ => Ok(()),
+            },
+            Seen::Command { node, command } => self.on_command(world, node, command),
+            Seen::Stopped { node } => {
+                self.clients.remove(&node);
+                self.resources.gone(node);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        self.overdue(world)?;
+        self.leftovers(world)
+    }
+}
+
+impl Locks {
+    pub(super) const fn new(truth: Shared, consensus: consensus::Shared, tally: Tally) -> Self {
+        Self {
+            truth,
+            consensus,
+            tally,
+            clients: BTreeMap::new(),
+            told: BTreeSet::new(),
+            begun: BTreeMap::new(),
+            resources: Resources::new(),
+            busy: Instant::ZERO,
+            look: Every::new(Duration::from_millis(500)),
+        }
+    }
+
+    fn on_command(&mut self, world: &World, node: NodeIndex, command: &Command) -> Result<(), String> {
+        match command {
+            Command::Lock { request, result } => {
+                self.busy = world.now();
+                self.on_asked(world, node, request, *result)
+            }
+            Command::Unlock { id, result: Ok(()) } => {
+                let client = self.clients.entry(node).or_default();
+                let known = client.open.contains_key(id) || client.held.contains_key(id);
+                client.ending.insert(*id);
+                ensure(known, || {
+                    format!("{} gives back {id:?}, which it does not have", who(world, node))
+                })
+            }
+            Command::SetLockTtl {
+                id,
+                ttl,
+                result: Ok(()),
+            } => {
+                let process = world.process(node);
+                let client = self.clients.entry(node).or_default();
+                if let Some(belief) = client.held.get_mut(id) {
+                    belief.ttl = belief.ttl.max(*ttl);
+                    // A shorter lease counts at once.
+                    let most = world.clock(process.host) + counted(*ttl, process.config.drift_permille);
+                    belief.until = belief.until.min(most);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_asked(
+        &mut self,
+        world: &World,
+        node: NodeIndex,
+        request: &LockRequest,
+        result: Result<LockId, LockError>,
+    ) -> Result<(), String> {
+        let process = world.process(node);
+        let config = &process.config;
+        ensure(
+            (config.cluster_size == 0) == (result == Err(LockError::Disabled)),
+            || {
+                format!(
+                    "{} asks for a lock with a cluster_size of {}, and is answered {result:?}",
+                    who(world, node),
+                    config.cluster_size
+                )
+            },
+        )?;
+        let Ok(id) = result else { return Ok(()) };
+        let ttl = request.ttl.unwrap_or(config.lock_ttl);
+        let allowed = Duration::from_secs(1)..=config.max_ttl;
+        let fits = config.role == Role::Observer || allowed.contains(&ttl);
+        ensure(fits && (1..=request.capacity).contains(&request.units), || {
+            format!("{} may ask for {request:?}", who(world, node))
+        })?;
+        let asked = Asked {
+            request: request.clone(),
+            at: world.now(),
+            locally: world.clock(process.host),
+        };
+        let before = self.clients.entry(node).or_default().open.insert(id, asked);
+        ensure(before.is_none(), || {
+            format!("{} has {id:?} twice", who(world, node))
+        })
+    }
+
+    fn on_event(&mut self, world: &World, node: NodeIndex, event: &LockEvent) -> Result<(), String> {
+        match *event {
+            LockEvent::Granted {
+                id,
+                ref key,
+                token,
+                until,
+            } => self.granted(world, node, id, key, token, until),
+            LockEvent::Renewed { id, until } => self.renewed(world, node, id, until),
+            LockEvent::Failed { id, error } => self.failed(world, node, id, error),
+            LockEvent::AtRisk { id, until } => {
+                self.tally.count(Situation::LockAtRisk);
+                let same = self.belief(world, node, id)?.until >= until;
+                ensure(same, || {
+                    format!(
+                        "{} is told that {id:?} is lost later than it is",
+                        who(world, node)
+                    )
+                })
+            }
+            LockEvent::Lost { id, token, reason } => {
+                self.tally.count(match reason {
+                    LostReason::Expired | LostReason::Revoked => Situation::LockLost,
+                    LostReason::Leaving => Situation::LockLeft,
+                    _ => Situation::LockAbandoned,
+                });
+                let belief = self.ended(world, node, id)?;
+                ensure(belief.token == token, || {
+                    format!(
+                        "{} loses {id:?} with token {token}, and has it with token {}",
+                        who(world, node),
+                        belief.token
+                    )
+                })
+            }
+            LockEvent::Released { id } => {
+                self.tally.count(Situation::LockReleased);
+                self.ended(world, node, id)?;
+                self.was_given_back(world, node, id)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn belief(&mut self, world: &World, node: NodeIndex, id: LockId) -> Result<&mut Belief, String> {
+        let held = self
+            .clients
+            .get_mut(&node)
+            .and_then(|client| client.held.get_mut(&id));
+        held.ok_or_else(|| format!("{} is told of {id:?}, which it does not hold", who(world, node)))
+    }
+
+    fn ended(&mut self, world: &World, node: NodeIndex, id: LockId) -> Result<Belief, String> {
+        self.belief(world, node, id)?;
+        let client = self.clients.entry(node).or_default();
+        client
+            .held
+            .remove(&id)
+            .ok_or_else(|| format!("{} is told of {id:?}", who(world, node)))
+    }
+
+    fn was_given_back(&mut self, world: &World, node: NodeIndex, id: LockId) -> Result<(), String> {
+        let client = self.clients.entry(node).or_default();
+        ensure(client.ending.remove(&id), || {
+            format!(
+                "{} is told that it gave back {id:?}, and did not",
+                who(world, node)
+            )
+        })
+    }
+
+    /// Takes a request that has its outcome now.
+    fn outcome(&mut self, world: &World, node: NodeIndex, id: LockId) -> Result<Asked, String> {
+        let client = self.clients.get_mut(&node);
+        client.and_then(|client| client.open.remove(&id)).ok_or_else(|| {
+            format!(
+                "{} is told of the outcome of {id:?}, which it did not ask for or knows already",
+                who(world, node)
+            )
+        })
+    }
+
+    fn failed(&mut self, world: &World, node: NodeIndex, id: LockId, error: LockError) -> Result<(), String> {
+        let asked = self.outcome(world, node, id)?;
+        let (process, request) = (world.process(node), &asked.request);
+        let waits = request.wait.is_some();
+        let fits = match error {
+            LockError::Taken { .. } => {
+                self.tally.count(Situation::LockTaken);
+                !waits
+            }
+            LockError::NotOpen => {
+                self.tally.count(Situation::LockNotOpen);
+                !waits
+            }
+            LockError::TooManyWaiters(_) => {
+                self.tally.count(Situation::LockTooManyWaiters);
+                waits
+            }
+            LockError::OtherCapacity(capacity) => {
+                self.tally.count(Situation::LockOtherCapacity);
+                capacity != request.capacity
+            }
+            LockError::Timeout => {
+                self.tally.count(Situation::LockTimedOut);
+                return self.timed_out(world, node, id, &asked);
+            }
+            LockError::Cancelled => {
+                self.tally.count(Situation::LockCancelled);
+                return self.was_given_back(world, node, id);
+            }
+            LockError::Leaving => process.leaving.is_some(),
+            // Before an observer has adopted the cluster's settings it cannot know what they allow.
+            LockError::Units { .. } => process.config.role == Role::Observer,
+            LockError::TableFull | LockError::TooManyRequests => true,
+            _ => false,
+        };
+        ensure(fits, || {
+            format!("{} asked for {request:?}, which fails: {error}", who(world, node))
+        })
+    }
+
+    fn timed_out(&self, world: &World, node: NodeIndex, id: LockId, asked: &Asked) -> Result<(), String> {
+        let process = world.process(node);
+        let (local, deadline) = (world.clock(process.host), asked.deadline(world, node));
+        let late = local.saturating_since(deadline);
+        let well = self.truth.borrow().well_since(node, world.now() - WELL);
+        ensure(local >= deadline && (late <= SLACK || !well), || {
+            format!(
+                "{} gives up {id:?} at {local:?} on its clock: it was to wait until {deadline:?}",
+                who(world, node)
+            )
+        })
+    }
+
+    fn granted(
+        &mut self,
+        world: &World,
+        node: NodeIndex,
+        id: LockId,
+        key: &Key,
+        token: u64,
+        until: Instant,
+    ) -> Result<(), String> {
+        let asked = self.outcome(world, node, id)?;
+        let (process, request) = (world.process(node), &asked.request);
+        let local = world.clock(process.host);
+        let ttl = request.ttl.unwrap_or(process.config.lock_ttl);
+        let fits = until > local && until.saturating_since(local) <= ttl;
+        ensure(fits && **key == *request.key, || {
+            format!(
+                "{} may believe in {key} by token {token} until {until:?}, and its clock shows {local:?}; it asked for {request:?}",
+                who(world, node)
+            )
+        })?;
+        let consensus = self.consensus.borrow();
+        let judge = Judge::new(world, &consensus);
+        let Some((ledger, granted)) = judge.grant(process.id, key, token) else {
+            return Err(format!(
+                "{} is told that it has {key} by token {token}, which it was not granted",
+                who(world, node)
+            ));
+        };
+        ensure(
+            (granted.units, granted.capacity) == (request.units, request.capacity),
+            || {
+                format!(
+                    "{} is granted {} of {} of {key}, and asked for {request:?}",
+                    who(world, node),
+                    granted.units,
+                    granted.capacity
+                )
+            },
+        )?;
+        let group = ledger.group;
+        ensure(self.told.insert((group, token)), || {
+            format!("token {token} of the group {group} is told of twice")
+        })?;
+        self.tally.count(match granted.queued {
+            false => Situation::LockGranted,
+            true => Situation::LockGrantedLater,
+        });
+        // The lease counts from when that was sent which is answered here: after the grant was decided.
+        let whole = local + counted(ttl, process.config.drift_permille);
+        let age = whole.saturating_since(until);
+        if world.now() - age > granted.since {
+            self.tally.count(Situation::LockFoundAgain);
+        }
+        let belief = Belief {
+            node,
+            key: key.clone(),
+            units: request.units,
+            capacity: request.capacity,
+            token,
+            group,
+            asked: asked.at,
+            ttl,
+            until,
+            term: ledger.newest_term(),
+        };
+        let others = self.clients.values().flat_map(|client| client.held.values());
+        judge.check_alone(&belief, others)?;
+        judge.check_order(&belief, self.begun.get(key))?;
+        self.resources.write(&judge, &belief, &self.tally)?;
+        let alone = belief.is_alone().then(|| belief.clone());
+        match self.begun.get_mut(key) {
+            Some((any, exclusive)) => {
+                if any.token < token {
+                    *any = belief.clone();
+                }
+                if exclusive.as_ref().is_none_or(|exclusive| exclusive.token < token) && alone.is_some() {
+                    *exclusive = alone;
+                }
+            }
+            None => drop(self.begun.insert(key.clone(), (belief.clone(), alone))),
+        }
+        self.clients.entry(node).or_default().held.insert(id, belief);
+        Ok(())
+    }
+
+    fn renewed(&mut self, world: &World, node: NodeIndex, id: LockId, until: Instant) -> Result<(), String> {
+        let local = world.clock(world.process(node).host);
+        let consensus = self.consensus.clone();
+        let consensus = consensus.borrow();
+        let belief = self.belief(world, node, id)?;
+        let fits =
+            belief.until > local && until > belief.until && until.saturating_since(local) <= belief.ttl;
+        ensure(fits, || {
+            format!(
+                "{} may believe in {} until {until:?} in place of {:?}, and its clock shows {local:?}; the longest ttl it wanted is {:?}",
+                who(world, node),
+                belief.key,
+                belief.until,
+                belief.ttl
+            )
+        })?;
+        belief.until = until;
+        let judge = Judge::new(world, &consensus);
+        let term: Term = judge.newest_term(belief.group);
+        let before = std::mem::replace(&mut belief.term, term);
+        let belief = belief.clone();
+        if before < term {
+            self.tally.count(Situation::LockRenewedByOther);
+        }
+        let others = self.clients.values().flat_map(|client| client.held.values());
+        let others = others.filter(|other| other.token != belief.token || other.group != belief.group);
+        judge.check_alone(&belief, others)?;
+        self.resources.write(&judge, &belief, &self.tally)
+    }
+
+    fn on_settled(&mut self, world: &World, node: NodeIndex) -> Result<(), String> {
+        if let Some(client) = self.clients.get(&node) {
+            ensure(client.ending.is_empty(), || {
+                format!(
+                    "{} gave back {:?}, and is not told so",
+                    who(world, node),
+                    client.ending.first()
+                )
+            })?;
+            let local = world.clock(world.process(node).host);
+            let over = client.held.values().find(|belief| belief.until + SLACK < local);
+            if let Some(belief) = over {
+                let well = self.truth.borrow().well_since(node, world.now() - WELL);
+                ensure(!well, || {
+                    format!(
+                        "{} is not told that its lease of {} is over since {:?}",
+                        who(world, node),
+                        belief.key,
+                        belief.until
+                    )
+                })?;
+            }
+        }
+        if let Some(replica) = serving(world.process(node)) {
+            let consensus = self.consensus.borrow();
+            let judge = Judge::new(world, &consensus);
+            let beliefs = self.clients.values().flat_map(|client| client.held.values());
+            judge.check_served(node, replica, beliefs)?;
+        }
+        if self.look.is_due(world.now()) {
+            self.overdue(world)?;
+        }
+        Ok(())
+    }
+
+    /// Who believes in a lock uses it: at some moments, and also when it has not looked for long.
+    fn write(&mut self, world: &World, node: NodeIndex) -> Result<(), String> {
+        let Some(client) = self.clients.get(&node) else {
+            return Ok(());
+        };
+        let consensus = self.consensus.borrow();
+        let judge = Judge::new(world, &consensus);
+        let mut held = client.held.values();
+        held.try_for_each(|belief| self.resources.write(&judge, belief, &self.tally))
+    }
+
+    /// Every request that is open has time left.
+    fn overdue(&self, world: &World) -> Result<(), String> {
+        for (&node, client) in &self.clients {
+            let local = world.clock(world.process(node).host);
+            let late = client
+                .open
+                .iter()
+                .find(|(_, asked)| asked.deadline(world, node) + SLACK < local);
+            if let Some((id, _)) = late {
+                let well = self.truth.borrow().well_since(node, world.now() - WELL);
+                ensure(!well, || {
+                    format!("{id:?} of {} has no outcome in its time", who(world, node))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_left(&self, world: &World, node: NodeIndex) -> Result<(), String> {
+        let Some(client) = self.clients.get(&node) else {
+            return Ok(());
+        };
+        let left = client.open.keys().chain(client.held.keys()).next();
+        ensure(left.is_none(), || {
+            format!("{} has left, and {left:?} has no outcome", who(world, node))
+        })
+    }
+
+    /// Nothing is left of locks that nobody holds and nobody waits for.
+    fn leftovers(&self, world: &World) -> Result<(), String> {
+        let used = self.clients.values();
+        if used
+            .into_iter()
+            .any(|client| !client.open.is_empty() || !client.held.is_empty())
+        {
+            return Ok(());
+        }
+        let since = self.truth.borrow().unrest.max(self.busy);
+        for (index, process) in world.processes().filter(|(_, process)| process.is_live()) {
+            let Some((replica, machine)) = serving(process).and_then(|it| Some((it, it.machine()?))) else {
+                continue;
+            };
+            let over = since + replica.rules().grace + process.config.waiter_ttl + CLEARED < world.now();
+            let left = machine.table.locks().next();
+            ensure(!over || left.is_none(), || {
+                format!(
+                    "{} keeps {left:?}, which nobody holds or waits for",
+                    who(world, index)
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the replica of a process that leads and answers.
+fn serving(process: &Process) -> Option<&Replica> {
+    let replica = process.node()?.replica();
+    replica.leadership()?.leases().serves().then_some(replica)
+}
+
+/// For how long a client believes in a lease, on its clock, from when it asked for it.
+fn counted(ttl: Duration, drift_permille: u16) -> Duration {
+    Duration::from_nanos(ttl.as_millis() as u64 * 1000 * (1000 - u64::from(drift_permille)))
+}
+
+impl Asked {
+    /// Until when it may be open, on its host's clock.
+    fn deadline(&self, world: &World, node: NodeIndex) -> Instant {
+        let config = &world.process(node).config;
+        self.locally + self.request.wait.unwrap_or(config.message_timeout)
+    }
+}
