@@ -106,8 +106,8 @@ pub(crate) struct Consensus {
     leaving: Option<Leaving>,
     draws: Draws,
     client: Client,
-    /// Who has gone and is known to the table of locks, and from when on it may be forgotten there.
-    gone: BTreeMap<NodeId, Instant>,
+    /// Who has gone and is known to the table of locks.
+    gone: BTreeMap<NodeId, locks::Gone>,
     /// Something happened that may have made something else due.
     soon: bool,
     wake: Option<Instant>,

@@ -137,7 +137,7 @@ pub(crate) fn change_len(change: &Change) -> usize {
         Change::Cancel { .. } => LIFE_LEN + 8 + 8,
         Change::Expire { .. } => 8,
         Change::Revoke { .. } => 16 + 8 + 1,
-        Change::DropOwner { .. } => 16,
+        Change::DropOwner { .. } | Change::ForgetOwner { .. } => 16,
     }
 }
 
@@ -201,6 +201,10 @@ pub(crate) fn put_change(buf: &mut Vec<u8>, change: &Change) {
             buf.push(9);
             buf.extend_from_slice(&node.to_bytes());
         }
+        Change::ForgetOwner { node } => {
+            buf.push(10);
+            buf.extend_from_slice(&node.to_bytes());
+        }
     }
 }
 
@@ -242,6 +246,9 @@ pub(crate) fn read_change(reader: &mut Reader<'_>) -> Option<Change> {
             request: reader.u64()?,
         },
         9 => Change::DropOwner {
+            node: reader.node_id()?,
+        },
+        10 => Change::ForgetOwner {
             node: reader.node_id()?,
         },
         // Who skipped an entry would disagree from there on with those who know it.

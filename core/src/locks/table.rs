@@ -91,6 +91,11 @@ pub enum Change {
         /// The process.
         node: NodeId,
     },
+    /// Forgets which requests of a process are over, if it holds nothing and waits for nothing.
+    ForgetOwner {
+        /// The process.
+        node: NodeId,
+    },
 }
 
 /// What a change brought about.
@@ -354,6 +359,11 @@ impl Table {
             &Change::Revoke { by, token, at_once } => self.revoke(by, token, at_once, &mut effects),
             &Change::DropWaiter { owner, request } => effects.extend(self.end_waiting(owner, request)),
             &Change::DropOwner { node } => self.drop_owner(node, &mut effects),
+            &Change::ForgetOwner { node } => {
+                if self.is_idle(node) {
+                    self.owners.retain(|life, _| life.node != node);
+                }
+            }
         }
         effects
     }
@@ -687,14 +697,14 @@ impl Table {
         })
     }
 
-    /// Returns the processes whose requests it remembers though they neither hold nor wait.
-    pub fn idle_owners(&self) -> impl Iterator<Item = NodeId> {
-        let idle = |known: &Owner| {
-            let over = |request: &Request| matches!(request, Request::Ended);
-            known.requests.values().all(over)
+    /// Returns whether a process neither holds nor waits for anything.
+    pub fn is_idle(&self, node: NodeId) -> bool {
+        let holds = |(_, lock): (&Key, &Lock)| {
+            let owners = lock.holders.values().map(|holder| holder.owner.node);
+            let waiters = lock.queue.values().map(|waiter| waiter.owner.node);
+            owners.chain(waiters).any(|owner| owner == node)
         };
-        let owners = self.owners.iter().filter(move |&(_, known)| idle(known));
-        owners.map(|(life, _)| life.node)
+        !self.locks.iter().any(holds)
     }
 
     /// Returns the table as a snapshot keeps it.

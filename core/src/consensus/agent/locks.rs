@@ -8,7 +8,16 @@ use crate::id::NodeId;
 use crate::locks::{ClientOutput, LockCursor, LockError, LockFilter, LockId, LockRequest, LostReason};
 use crate::outbox::Context;
 use crate::planted::{PlantedBug, planted};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// Somebody who is gone, and whom the table of locks knows still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone {
+    /// When a leader sees to it next.
+    at: Instant,
+    /// Whether it said goodbye.
+    left: bool,
+}
 
 impl Consensus {
     /// Asks the group for a lock. The outcome is an event.
@@ -121,36 +130,38 @@ impl Consensus {
             let table = self.replica.machine().map(|machine| &machine.table);
             self.gone
                 .retain(|&node, _| table.is_some_and(|table| table.knows(node)));
-            for (&node, _) in self.gone.iter().filter(|&(_, &at)| at <= now) {
-                self.replica.owner_left(now, node, &mut out);
+            let later = now + self.replica.rules().grace;
+            for (&node, gone) in self.gone.iter_mut().filter(|(_, gone)| gone.at <= now) {
+                if gone.left {
+                    self.replica.owner_left(now, node, &mut out);
+                } else {
+                    self.replica.owner_failed(now, node, &mut out);
+                }
+                gone.at = later;
             }
-            self.gone.retain(|_, at| *at > now);
         }
         self.carry_out(cx, out);
     }
 
-    /// A process has gone.
-    ///
-    /// **SAFETY (leave)** Who has said goodbye believes in nothing any more. Whoever else is gone may only be cut off:
-    /// it is forgotten when the longest lease is over for certain.
+    /// A process has gone. Who has said goodbye believes in nothing any more; whoever else is gone may only be cut off.
     pub(super) fn owner_gone(&mut self, now: Instant, node: NodeId, reason: LeaveReason) {
         let table = self.replica.machine().map(|machine| &machine.table);
         if table.is_some_and(|table| table.knows(node)) {
             let left = reason == LeaveReason::Left || planted(PlantedBug::FailedOwnersFreed);
-            let at = if left {
-                self.soon = true;
-                now
+            let wait = if left {
+                Duration::ZERO
             } else {
-                now + self.replica.rules().grace * 2
+                self.replica.rules().grace * 2
             };
-            self.gone.insert(node, at);
+            self.soon |= left;
+            self.gone.insert(node, Gone { at: now + wait, left });
         }
     }
 
     /// When somebody who is gone is to be forgotten by a leader.
     pub(super) fn owners_due(&self) -> Option<Instant> {
         self.replica.leadership()?;
-        self.gone.values().copied().min()
+        self.gone.values().map(|gone| gone.at).min()
     }
 
     /// Sends what the client asks, and tells what happened.

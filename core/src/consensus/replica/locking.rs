@@ -92,6 +92,16 @@ impl Replica {
         self.carry_out(now, deeds, out);
     }
 
+    /// A process counts as failed: if it holds and waits for nothing, its requests are forgotten.
+    pub fn owner_failed(&mut self, now: Instant, node: NodeId, out: &mut Output) {
+        let Some((leases, cx)) = self.leases_mut(now) else {
+            return;
+        };
+        let mut deeds = Deeds::default();
+        leases.owner_failed(&cx, node, &mut deeds);
+        self.carry_out(now, deeds, out);
+    }
+
     /// Answers what waited for the rounds that are complete.
     pub(super) fn answer_rounds(&mut self, out: &mut Output) {
         let completed = self.completed_round();

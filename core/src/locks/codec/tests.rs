@@ -51,7 +51,7 @@ fn list(g: &mut Gen) -> Vec<u64> {
 pub(crate) fn change(g: &mut Gen) -> Change {
     let (owner, request) = (life(g), u64::arbitrary(g) % 8);
     let (token, floor) = (101 + u64::arbitrary(g) % 8, u64::arbitrary(g) % 4);
-    match u8::arbitrary(g) % 12 {
+    match u8::arbitrary(g) % 13 {
         0..=3 => Change::Acquire {
             owner,
             request,
@@ -81,6 +81,7 @@ pub(crate) fn change(g: &mut Gen) -> Change {
             at_once: bool::arbitrary(g),
         },
         10 => Change::DropWaiter { owner, request },
+        11 => Change::ForgetOwner { node: owner.node },
         _ => Change::DropOwner { node: owner.node },
     }
 }
@@ -252,6 +253,7 @@ pub(crate) fn samples(owner: Life) -> (Vec<Change>, Vec<Ask>, Vec<Answer>) {
         Change::Revoke { by, token, at_once },
         Change::DropWaiter { owner, request },
         Change::DropOwner { node },
+        Change::ForgetOwner { node },
     ];
     let (tokens, requests, wish) = (vec![token], vec![request], sample_wish());
     let asks = vec![

@@ -9,7 +9,17 @@ use crate::locks::table::{Change, Effect};
 use crate::planted::{PlantedBug, planted};
 
 impl Leases {
-    /// A process is gone, and believes in nothing any more.
+    /// A process is gone and may be only cut off. If it holds and waits for nothing, it is forgotten.
+    ///
+    /// **SAFETY (failed owners)** Failure detection is an opinion, a lease is a promise: whatever it has stays, and so
+    /// does what it gets before the entry is applied.
+    pub(crate) fn owner_failed(&self, cx: &At<'_>, node: NodeId, deeds: &mut Deeds) {
+        if cx.table.knows(node) && cx.table.is_idle(node) {
+            deeds.changes.push(Change::ForgetOwner { node });
+        }
+    }
+
+    /// A process has said goodbye, and believes in nothing any more.
     pub(crate) fn owner_left(&mut self, cx: &At<'_>, node: NodeId, deeds: &mut Deeds) {
         if !cx.table.knows(node) || !self.dropped.insert(node) {
             return;

@@ -389,3 +389,20 @@ fn a_longer_lease_is_kept_and_a_shorter_one_is_not() {
     };
     assert_eq!(world.apply(other), []);
 }
+
+/// A process that counts as failed may come back, with a belief: nothing of it is freed.
+#[test]
+fn who_holds_or_waits_is_not_forgotten() {
+    let mut world = World::new();
+    let forget = |who| Change::ForgetOwner { node: life(who).node };
+    world.acquire(1, 1, wish("a"));
+    world.acquire(2, 1, wish("a"));
+    for who in [1, 2] {
+        assert_eq!(world.apply(forget(who)), []);
+        assert!(world.table.knows(life(who).node));
+    }
+    assert_eq!(world.holders("a"), [101]);
+    world.release(1, 101);
+    world.apply(forget(1));
+    assert!(!world.table.knows(life(1).node));
+}
