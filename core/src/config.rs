@@ -161,8 +161,9 @@ config! {
     /// most 10 min. Default 10 s.
     leave_wait: Duration = secs(10),
 
-    /// How long a lock is leased for where a request does not say. 1 s to `max_ttl`. Default 15 s.
-    lock_ttl: Duration = secs(15),
+    /// How long a lock is leased for where a request does not say. 1 s to `max_ttl`. Default: 15 s, or `max_ttl` where
+    /// that is shorter.
+    lock_ttl: Option<Duration> = None,
     /// For how long who waits for a lock may be silent before it is taken for gone; and the length of the first lease of
     /// a lock that was waited for. 2 s to 1 min. Default 3 s.
     waiter_ttl: Duration = secs(3),
@@ -215,6 +216,8 @@ config! {
 pub const MAX_METADATA: usize = 512;
 /// The longest `name` and `cluster_name`, in bytes.
 pub const MAX_NAME: usize = 64;
+/// How long a lock is leased for where neither the request nor `lock_ttl` says, and `max_ttl` allows it.
+pub const DEFAULT_LOCK_TTL: Duration = secs(15);
 /// The largest `cluster_size`.
 pub const MAX_CLUSTER_SIZE: u8 = 15;
 

@@ -62,6 +62,15 @@ fn contradictory_intervals_are_faults() {
 }
 
 #[test]
+fn a_short_max_ttl_alone_is_no_contradiction() {
+    let short = valid().max_ttl(secs(2));
+    assert!(short.clone().validate().is_ok());
+    assert!(short.clone().lock_ttl(secs(2)).validate().is_ok());
+    let error = short.lock_ttl(secs(3)).validate().unwrap_err();
+    assert_eq!(error.faults[0].field, "lock_ttl");
+}
+
+#[test]
 fn seeds_are_read_in_every_form() {
     let addr = |s: &str| Ok(Seed::Addr(s.parse().unwrap()));
     assert_eq!(Seed::parse("10.0.0.1"), addr("10.0.0.1:5000"));

@@ -214,7 +214,9 @@ impl Config {
     }
 
     fn check_locks(&self, faults: &mut Faults) {
-        faults.range("lock_ttl", self.lock_ttl, secs(1), self.max_ttl.max(secs(1)));
+        if let Some(ttl) = self.lock_ttl {
+            faults.range("lock_ttl", ttl, secs(1), self.max_ttl.max(secs(1)));
+        }
         faults.range("waiter_ttl", self.waiter_ttl, secs(2), secs(60));
         faults.range("max_waiters", self.max_waiters, 1, 1 << 16);
         faults.range("max_locks", self.max_locks, 1, 1 << 16);

@@ -114,6 +114,11 @@ impl Client {
         self.drift_permille = drift_permille;
     }
 
+    /// The longest lease, in milliseconds.
+    pub const fn max_ttl(&self) -> u32 {
+        self.max_ttl
+    }
+
     /// **SAFETY (holder's clock)** Returns until when a lease counts that was asked for by `stamp`: this clock may be
     /// as much too slow as the bound allows.
     fn until(&self, stamp: Instant, lease: u32) -> Instant {

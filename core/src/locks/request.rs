@@ -3,7 +3,7 @@
 use super::ask::Wish;
 use super::key::{Key, MAX_METADATA_BYTES};
 use super::outcome::LockError;
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_LOCK_TTL};
 use crate::time::{Duration, Instant};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -78,7 +78,7 @@ impl LockRequest {
     }
 
     /// Sets the length of the lease, 1 s to `max_ttl`: how long others wait if this process dies with the lock. It is
-    /// renewed by itself. Default `lock_ttl`.
+    /// renewed by itself. Default `lock_ttl` of the settings.
     #[must_use]
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -93,14 +93,22 @@ impl LockRequest {
         self
     }
 
-    /// Checks the request, and works out until when it may stay open.
-    pub(crate) fn check(self, now: Instant, config: &Config) -> Result<(Wish, Option<Instant>), LockError> {
+    /// Checks the request, and works out until when it may stay open. The cluster allows leases of `max_ttl`
+    /// milliseconds.
+    pub(crate) fn check(
+        self,
+        now: Instant,
+        config: &Config,
+        max_ttl: u32,
+    ) -> Result<(Wish, Option<Instant>), LockError> {
         let key = Key::new(&self.key).ok_or(LockError::Key { len: self.key.len() })?;
         if self.units == 0 || self.units > self.capacity {
             let Self { units, capacity, .. } = self;
             return Err(LockError::Units { units, capacity });
         }
-        let ttl = self.ttl.unwrap_or(config.lock_ttl);
+        let longest = Duration::from_millis(max_ttl.into());
+        let default = || DEFAULT_LOCK_TTL.min(longest);
+        let ttl = self.ttl.or(config.lock_ttl).unwrap_or_else(default);
         let deadline = now + self.wait.unwrap_or(config.message_timeout);
         let wish = Wish {
             key,
@@ -139,4 +147,21 @@ fn encode(pairs: &[(String, String)]) -> Result<Vec<u8>, LockError> {
         buf.extend_from_slice(value.as_bytes());
     }
     Ok(buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_ttl_is_no_longer_than_the_cluster_allows() {
+        let ttl = |config: &Config, agreed| {
+            let asked = LockRequest::new("k").check(Instant::ZERO, config, agreed);
+            asked.map(|(wish, _)| wish.ttl)
+        };
+        assert_eq!(ttl(&Config::default(), 30_000), Ok(15_000));
+        assert_eq!(ttl(&Config::default(), 2_000), Ok(2_000));
+        let chosen = Config::default().lock_ttl(Duration::from_secs(5));
+        assert_eq!(ttl(&chosen, 30_000), Ok(5_000));
+    }
 }

@@ -18,7 +18,8 @@ use beliefs::{Belief, Judge};
 use quorate_core::consensus::{Replica, Term};
 use quorate_core::locks::Key;
 use quorate_core::{
-    Duration, Event, Group, Instant, LockError, LockEvent, LockId, LockRequest, LostReason, Role,
+    DEFAULT_LOCK_TTL, Duration, Event, Group, Instant, LockError, LockEvent, LockId, LockRequest, LostReason,
+    Role,
 };
 use resource::Resources;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,7 +170,7 @@ impl Locks {
             },
         )?;
         let Ok(id) = result else { return Ok(()) };
-        let ttl = request.ttl.unwrap_or(config.lock_ttl);
+        let ttl = request.ttl.or(config.lock_ttl).unwrap_or(config.max_ttl);
         let allowed = Duration::from_secs(1)..=config.max_ttl;
         let fits = config.role == Role::Observer || allowed.contains(&ttl);
         ensure(fits && (1..=request.capacity).contains(&request.units), || {
@@ -333,7 +334,10 @@ impl Locks {
         let asked = self.outcome(world, node, id)?;
         let (process, request) = (world.process(node), &asked.request);
         let local = world.clock(process.host);
-        let ttl = request.ttl.unwrap_or(process.config.lock_ttl);
+        let ttl = request
+            .ttl
+            .or(process.config.lock_ttl)
+            .unwrap_or(DEFAULT_LOCK_TTL);
         let fits = until > local && until.saturating_since(local) <= ttl;
         ensure(fits && **key == *request.key, || {
             format!(

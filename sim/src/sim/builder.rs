@@ -210,7 +210,6 @@ fn member_config(schedule: &Schedule, host: Host) -> Config {
         config = config
             .surge(schedule.surge)
             .max_ttl(schedule.max_ttl)
-            .lock_ttl(schedule.max_ttl.min(Config::default().lock_ttl))
             .allow_observers(schedule.allow_observers);
     }
     config

@@ -23,7 +23,7 @@ impl Consensus {
     /// Asks the group for a lock. The outcome is an event.
     pub(crate) fn lock(&mut self, cx: &mut Context<'_>, request: LockRequest) -> Result<LockId, LockError> {
         self.may_ask()?;
-        let (wish, deadline) = request.check(cx.now, cx.config)?;
+        let (wish, deadline) = request.check(cx.now, cx.config, self.client.max_ttl())?;
         let id = self.client.acquire(cx.now, wish, deadline)?;
         self.client_due(cx);
         self.after(cx);

@@ -16,7 +16,9 @@ fn acquire(table: &mut Table, who: u8, request: u64, key: &str, priority: u8, pa
     for &(name, value) in pairs {
         asked = asked.metadata(name, value);
     }
-    let (wish, _) = asked.check(Instant::ZERO, &crate::Config::default()).unwrap();
+    let (wish, _) = asked
+        .check(Instant::ZERO, &crate::Config::default(), 30_000)
+        .unwrap();
     let wish = Wish {
         priority,
         wait: true,
