@@ -257,7 +257,7 @@ impl Node {
                 self.messaging
                     .handle_frame(context!(self, now), peer, frame.kind, frame.body)
             }
-            kind::FOUND_REQUEST..=kind::ANSWER => {
+            kind::FOUND_REQUEST..=kind::RELAYED => {
                 self.consensus
                     .handle_frame(context!(self, now), peer, frame.kind, frame.body)
             }

@@ -259,6 +259,8 @@ planted_bugs! {
     "A belief that is over goes on when a renewal is answered."
     BeliefOutlivesRelease "belief-outlives-release"
     "A holder believes until its release is answered."
+    RelayAnswersItself "relay-answers-itself"
+    "Whoever passes renewals on to a leader answers them from its own table."
     BeliefOutlivesLeave "belief-outlives-leave"
     "A node that leaves goes on believing in its locks."
     AbandonKeepsBeliefs "abandon-keeps-beliefs"

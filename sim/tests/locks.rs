@@ -63,3 +63,63 @@ fn all_who_wait_are_served_one_after_the_other() {
         assert_eq!(machine.table.locks().len(), 0);
     }
 }
+
+/// Three voters and an observer, which may take locks, too.
+fn calm() -> Sim {
+    let schedule = Schedule {
+        cluster_size: 3,
+        observers: 1,
+        allow_observers: true,
+        max_ttl: Duration::from_secs(2),
+        ..Schedule::calm(7, 4)
+    };
+    let mut sim = Sim::builder().schedule(schedule).build();
+    sim.run_for(Duration::from_secs(10));
+    sim
+}
+
+fn locks(sim: &Sim, node: NodeIndex) -> impl Iterator<Item = (Instant, &LockEvent)> {
+    let events = sim.events(node).iter();
+    events.filter_map(|(at, event)| match event {
+        Event::Lock(event) => Some((*at, event)),
+        _ => None,
+    })
+}
+
+/// Whoever is cut off from the leader alone asks through somebody else: one with a seat, and one without.
+#[test]
+fn a_client_without_a_way_to_the_leader_asks_through_others() {
+    for cut_off in 0..4 {
+        let mut sim = calm();
+        let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+        let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
+        let client = NodeIndex(cut_off);
+        if client == leader {
+            continue;
+        }
+        sim.cut(client, leader);
+        sim.run_for(Duration::from_secs(1));
+        let request = LockRequest::new("a")
+            .wait(Duration::from_secs(5))
+            .ttl(Duration::from_secs(2));
+        let asked = sim.now();
+        let id = sim.with(client, |cx| cx.lock(request.clone())).unwrap();
+        sim.run_for(Duration::from_secs(30));
+        let (granted, _) = locks(&sim, client)
+            .find(|(_, event)| matches!(event, LockEvent::Granted { .. }))
+            .expect("somebody passes it on");
+        assert!(granted.saturating_since(asked) < Duration::from_secs(2));
+        let renewed = locks(&sim, client).filter(|(_, event)| matches!(event, LockEvent::Renewed { .. }));
+        assert!(renewed.count() > 10);
+        let risky = |event: &LockEvent| matches!(event, LockEvent::AtRisk { .. } | LockEvent::Lost { .. });
+        assert!(!locks(&sim, client).any(|(_, event)| risky(event)));
+        sim.with(client, |cx| cx.unlock(id)).unwrap();
+        sim.run_for(Duration::from_secs(1));
+        let table = &sim.node(leader).replica().machine().expect("it leads").table;
+        assert_eq!(table.locks().len(), 0);
+        sim.heal();
+        sim.run_for(Duration::from_secs(10));
+        sim.finish();
+        assert_eq!(sim.violations(), []);
+    }
+}

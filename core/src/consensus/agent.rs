@@ -9,6 +9,7 @@ mod leading;
 mod leaving;
 mod locks;
 mod orphan;
+mod relay;
 mod tokens;
 mod view;
 
@@ -106,6 +107,7 @@ pub(crate) struct Consensus {
     leaving: Option<Leaving>,
     draws: Draws,
     client: Client,
+    routes: relay::Routes,
     /// Who has gone and is known to the table of locks.
     gone: BTreeMap<NodeId, locks::Gone>,
     /// Something happened that may have made something else due.
@@ -147,6 +149,7 @@ impl Consensus {
             leaving: None,
             draws: Draws::default(),
             client: Client::default(),
+            routes: relay::Routes::default(),
             gone: BTreeMap::new(),
             soon: false,
             wake: None,
@@ -233,7 +236,7 @@ impl Consensus {
         }
     }
 
-    /// Handles one frame of kind 0x40 to 0x4f from a peer with an open session.
+    /// Handles one frame of kind 0x40 to 0x51 from a peer with an open session.
     pub(crate) fn handle_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -248,6 +251,10 @@ impl Consensus {
         if kind == kind::STATUS {
             let announcement = Announcement::read(from, body).ok_or(BadFrame)?;
             self.heard(cx, announcement);
+        } else if kind == kind::RELAY {
+            self.on_relay(cx, from, body)?;
+        } else if kind == kind::RELAYED {
+            self.on_relayed(cx, from, body)?;
         } else {
             let me = self.replica.life();
             let envelope = codec::read_envelope(from, me.node, kind, body).ok_or(BadFrame)?;
@@ -265,12 +272,16 @@ impl Consensus {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>, envelope: &Envelope) {
-        let now = cx.now;
-        if let Message::Draw { .. } | Message::Ask(_) = envelope.message
-            && !self.may_draw(envelope.from.node)
-        {
-            return;
+        match envelope.message {
+            Message::Draw { .. } | Message::Ask(_) if !self.may_draw(envelope.from.node) => return,
+            Message::Answer(_) => self.client.heard_from(envelope.from),
+            _ => {}
         }
+        self.take(cx, envelope);
+    }
+
+    fn take(&mut self, cx: &mut Context<'_>, envelope: &Envelope) {
+        let now = cx.now;
         let founding = envelope.message == Message::FoundRequest;
         let hints = Hints {
             fresh: founding && self.would_vote_for(cx, envelope.from),
@@ -318,6 +329,7 @@ impl Consensus {
         for envelope in &out.sends {
             let kind = codec::kind_of(&envelope.message);
             cx.send(envelope.to.node, kind, |buf| codec::put_envelope(buf, envelope));
+            self.send_around(cx, envelope);
         }
         for drawn in out.drawn {
             self.drawn(cx, drawn);

@@ -19,6 +19,8 @@ use alloc::vec::Vec;
 /// How long after an acquire, a release or a cancel it is sent again, at first and at most.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(1);
+/// How long a leader is asked without an answer before others are asked to pass that on.
+const RELAY_AFTER: Duration = Duration::from_millis(400);
 /// Requests that may be open.
 pub(super) const MAX_WANTS: usize = 1024;
 /// Releases and cancels that may be under way. Older ones are left to the end of their leases.
@@ -103,6 +105,8 @@ pub struct Client {
     cancels: BTreeMap<u64, Ending>,
     queries: BTreeMap<u64, Query>,
     leader: Option<(Group, Life)>,
+    /// Since when the leader was asked and has not answered by itself.
+    unheard: Option<Instant>,
     /// When something is due next.
     next_due: Option<Instant>,
 }
@@ -378,6 +382,7 @@ impl Client {
             return;
         }
         self.leader = leader;
+        self.unheard = None;
         // The new one has heard of nobody who waits. Those who wait tell it soon, but not all at the same time.
         for (request, want) in &mut self.wants {
             want.send_at = want.send_at.min(now + Duration::from_millis(request % 16));
@@ -410,6 +415,18 @@ impl Client {
         change(held);
         let at = held.attention();
         self.due.insert((at, token));
+    }
+
+    /// Somebody answered by itself, and not through somebody else.
+    pub(crate) fn heard_from(&mut self, life: Life) {
+        if self.leader.is_some_and(|(_, leader)| leader == life) {
+            self.unheard = None;
+        }
+    }
+
+    /// Returns whether the leader does not answer, though others may reach it.
+    pub(crate) fn needs_relay(&self, now: Instant) -> bool {
+        self.unheard.is_some_and(|since| now - since >= RELAY_AFTER)
     }
 
     /// Takes the answer of a group's leader.
@@ -637,6 +654,9 @@ impl Client {
         self.ask_for_wants(now, out);
         self.tell_endings(now, out);
         self.send_queries(now, out);
+        if !out.asks.is_empty() {
+            self.unheard = self.unheard.or(Some(now));
+        }
         self.rearm();
     }
 

@@ -47,6 +47,8 @@ pub(crate) mod kind {
     pub(crate) const DRAWN: u8 = 0x4d;
     pub(crate) const ASK: u8 = 0x4e;
     pub(crate) const ANSWER: u8 = 0x4f;
+    pub(crate) const RELAY: u8 = 0x50;
+    pub(crate) const RELAYED: u8 = 0x51;
 
     /// Frames of the session itself.
     pub(crate) const REKEY_M1: u8 = 0x60;

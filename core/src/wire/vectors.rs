@@ -9,7 +9,7 @@ use core::fmt::Write as _;
 
 const DOCUMENT: &str = include_str!("../../../docs/wire.md");
 /// The families of vectors. Each has one test that knows all of its names.
-const FAMILIES: [&str; 7] = [
+const FAMILIES: [&str; 8] = [
     "kdf",
     "aead",
     "handshake",
@@ -17,6 +17,7 @@ const FAMILIES: [&str; 7] = [
     "messaging",
     "consensus",
     "status",
+    "relay",
 ];
 
 /// Reads all vectors: the lines of each block that begins with `# vectors`. A line is `name = hex`, or begins with a

@@ -127,6 +127,7 @@ impl Consensus {
         usage.row("consensus peers", self.peers.len(), sessions);
         usage.row("sightings", self.sightings.len(), most_sightings());
         usage.row("open draws", self.draws.len(), most_draws());
+        self.routes.usage(usage);
         usage.row("ended processes", self.dead.len(), MAX_CLUSTER_SIZE.into());
         let followed = self.reign.as_ref().map_or(0, |reign| reign.followed());
         usage.row(
