@@ -510,6 +510,18 @@ impl Node {
         id
     }
 
+    /// Tells from here on when a lock changes, by [`LockEvent::Changed`](crate::LockEvent::Changed): once it is known how
+    /// it stands, and then within a round trip of each change; within two seconds if a word of it was lost, and not
+    /// before there is a leader again. [`unlock`](Self::unlock) with the returned id ends it.
+    ///
+    /// # Errors
+    /// [`LockError`]; nothing is watched.
+    pub fn watch_lock(&mut self, now: Instant, key: &str) -> Result<LockId, LockError> {
+        let id = self.consensus.watch_lock(context!(self, now), key);
+        self.settle(now);
+        id
+    }
+
     /// Takes a lock from whoever holds it by this token: its lease is not renewed any more, and it is told. The next
     /// holder gets it when this one has said that it stopped, or its lease is over.
     ///

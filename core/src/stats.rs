@@ -130,6 +130,18 @@ pub struct Stats {
     pub groups_abandoned: u64,
     /// Other groups with a quorum that were met.
     pub conflicts: u64,
+    /// Locks that this node was granted.
+    pub locks_granted: u64,
+    /// Times a lease of this node went on.
+    pub locks_renewed: u64,
+    /// Locks that this node gave back.
+    pub locks_released: u64,
+    /// Locks that this node lost: to the end of a lease, to somebody who took it, or with its group.
+    pub locks_lost: u64,
+    /// Times no renewal was answered for two thirds of a lease.
+    pub locks_at_risk: u64,
+    /// Requests for locks that were refused, not granted in time, or given up; and lists that never came.
+    pub lock_requests_failed: u64,
     drops: Drops,
 }
 

@@ -239,8 +239,28 @@ pub struct ConsensusStatus {
     pub peers: Vec<Replication>,
     /// Whether the group has lost its quorum for so long that this node is ready to found another.
     pub orphaned: bool,
+    /// Locks, as far as entries are applied here.
+    pub locks: LockCounts,
     /// Why nothing can be decided now; `None` if it can, as far as this node knows.
     pub problem: Option<ConsensusProblem>,
+}
+
+/// How many locks there are in the group's table, and what this node has of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct LockCounts {
+    /// Locks that are held or waited for.
+    pub locks: usize,
+    /// Tokens by which they are held.
+    pub held: usize,
+    /// Requests that wait for them.
+    pub waiting: usize,
+    /// Bytes of their keys and metadata.
+    pub bytes: usize,
+    /// Locks that this node believes to hold.
+    pub own_held: usize,
+    /// Requests for locks that this node has open.
+    pub own_waiting: usize,
 }
 
 /// Why nothing can be decided.

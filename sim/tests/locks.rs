@@ -78,7 +78,7 @@ fn calm() -> Sim {
     sim
 }
 
-fn locks(sim: &Sim, node: NodeIndex) -> impl Iterator<Item = (Instant, &LockEvent)> {
+fn locks(sim: &Sim, node: NodeIndex) -> impl Iterator<Item = (Instant, &LockEvent)> + Clone {
     let events = sim.events(node).iter();
     events.filter_map(|(at, event)| match event {
         Event::Lock(event) => Some((*at, event)),
@@ -122,4 +122,40 @@ fn a_client_without_a_way_to_the_leader_asks_through_others() {
         sim.finish();
         assert_eq!(sim.violations(), []);
     }
+}
+
+/// Whoever watches a lock hears of each change, also after its leader has gone.
+#[test]
+fn a_watch_goes_on_under_the_next_leader() {
+    let mut sim = calm();
+    let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+    let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
+    let others: Vec<_> = (0..4).map(NodeIndex).filter(|&node| node != leader).collect();
+    let (watcher, taker) = (others[0], others[1]);
+    let watch = sim.with(watcher, |cx| cx.node_mut(|node, now| node.watch_lock(now, "a")));
+    let id = watch.expect("it may be watched");
+    let changes = |sim: &Sim| {
+        let told = locks(sim, watcher).map(|(_, event)| event);
+        assert!(told.clone().all(|event| *event == LockEvent::Changed { id }));
+        told.count()
+    };
+    sim.run_for(Duration::from_millis(100));
+    assert_eq!(changes(&sim), 1, "how it stands");
+    let request = LockRequest::new("a")
+        .wait(Duration::from_secs(9))
+        .ttl(Duration::from_secs(2));
+    let lock = sim.with(taker, |cx| cx.lock(request.clone())).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    assert_eq!(changes(&sim), 2, "granted");
+    sim.crash(leader);
+    sim.run_for(Duration::from_secs(4));
+    assert_eq!(changes(&sim), 2, "it stands as it stood");
+    sim.with(taker, |cx| cx.unlock(lock)).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    assert_eq!(changes(&sim), 3, "free");
+    sim.with(watcher, |cx| cx.node_mut(|node, now| node.unlock(now, id)))
+        .unwrap();
+    sim.with(taker, |cx| cx.lock(request)).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(changes(&sim), 3);
 }

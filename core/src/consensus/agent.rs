@@ -338,7 +338,7 @@ impl Consensus {
         for (group, answer) in &out.answers {
             self.client.answered(cx.now, *group, answer, &mut told);
         }
-        cx.events.extend(told.events.into_iter().map(Event::Lock));
+        locks::tell(cx, told.events);
         if self.replica.wants_round()
             && let Some(reign) = &mut self.reign
         {

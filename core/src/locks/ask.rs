@@ -2,6 +2,7 @@
 
 use super::key::Key;
 use super::list::{LockCursor, LockFilter, LockPage};
+use crate::id::NodeId;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -92,6 +93,13 @@ pub enum Ask {
         /// Behind what the page begins.
         after: Option<LockCursor>,
     },
+    /// Wants to hear when a lock is not as it was any more.
+    Watch {
+        /// The client's number for it.
+        request: u64,
+        /// Which.
+        key: Key,
+    },
 }
 
 /// Why the leader refuses an acquire.
@@ -101,6 +109,10 @@ pub enum Denial {
     Taken {
         /// The token of who has held it longest, 0 if it is only waited for.
         token: u64,
+        /// Who that is, or who waits first.
+        owner: NodeId,
+        /// How long its lease lasts at most, in milliseconds.
+        left: u32,
         /// How many wait.
         waiting: u32,
     },
@@ -186,6 +198,13 @@ pub enum Answer {
         request: u64,
         /// As many as have room.
         page: LockPage,
+    },
+    /// A lock that is watched stands so now.
+    Watched {
+        /// The request.
+        request: u64,
+        /// Changes with what is held and waited for.
+        version: u64,
     },
     /// Somebody else leads.
     Elsewhere,

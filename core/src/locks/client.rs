@@ -2,19 +2,20 @@
 //!
 //! A plain value with deadlines and without a clock. Whoever owns it tells it who leads.
 
+mod questions;
 #[cfg(test)]
 mod tests;
 
 use super::ask::{Answer, Ask, Denial, Wish};
 use super::codec::MAX_LIST;
 use super::key::Key;
-use super::list::{LockCursor, LockFilter};
 use super::outcome::{LockError, LockEvent, LockId, LostReason};
 use crate::consensus::{Group, Life};
 use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use questions::Questions;
 
 /// How long after an acquire, a release or a cancel it is sent again, at first and at most.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -70,15 +71,6 @@ struct Ending {
     until: Instant,
 }
 
-/// Something that is asked once, and changes nothing here.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Query {
-    ask: Ask,
-    deadline: Instant,
-    send_at: Instant,
-    again: Duration,
-}
-
 /// What a client wants sent and told. Collected over one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientOutput {
@@ -103,7 +95,7 @@ pub struct Client {
     due: BTreeSet<(Instant, u64)>,
     releases: BTreeMap<u64, Ending>,
     cancels: BTreeMap<u64, Ending>,
-    queries: BTreeMap<u64, Query>,
+    questions: Questions,
     leader: Option<(Group, Life)>,
     /// Since when the leader was asked and has not answered by itself.
     unheard: Option<Instant>,
@@ -172,57 +164,6 @@ impl Client {
         Ok(id)
     }
 
-    /// Asks for a page of locks, at most until `deadline`.
-    pub fn list(
-        &mut self,
-        now: Instant,
-        filter: LockFilter,
-        after: Option<LockCursor>,
-        deadline: Instant,
-    ) -> Result<LockId, LockError> {
-        self.query(now, deadline, |request| Ask::List {
-            request,
-            filter,
-            after,
-        })
-    }
-
-    /// Takes a lock from whoever holds this token.
-    pub fn revoke(
-        &mut self,
-        now: Instant,
-        token: u64,
-        at_once: bool,
-        deadline: Instant,
-    ) -> Result<LockId, LockError> {
-        self.query(now, deadline, |request| Ask::Revoke {
-            request,
-            token,
-            at_once,
-        })
-    }
-
-    fn query(
-        &mut self,
-        now: Instant,
-        deadline: Instant,
-        ask: impl FnOnce(u64) -> Ask,
-    ) -> Result<LockId, LockError> {
-        if self.queries.len() >= MAX_WANTS {
-            return Err(LockError::TooManyRequests);
-        }
-        self.next += 1;
-        let query = Query {
-            ask: ask(self.next),
-            deadline,
-            send_at: now,
-            again: ASK_AGAIN,
-        };
-        self.queries.insert(self.next, query);
-        self.rearm();
-        Ok(LockId(self.next))
-    }
-
     const fn check_ttl(&self, ttl: u32) -> Result<(), LockError> {
         if ttl < super::lease::MIN_TTL || ttl > self.max_ttl {
             return Err(LockError::Ttl {
@@ -246,6 +187,10 @@ impl Client {
             let until = self.stop(token).map_or(now, |held| held.until);
             self.let_go(now, token, until);
             out.events.push(LockEvent::Released { id });
+            self.rearm();
+            return Ok(());
+        }
+        if self.questions.forget(id) {
             self.rearm();
             return Ok(());
         }
@@ -365,10 +310,7 @@ impl Client {
                 out.events.push(LockEvent::Failed { id, error });
             }
         }
-        for request in core::mem::take(&mut self.queries).into_keys() {
-            let (id, error) = (LockId(request), LockError::Leaving);
-            out.events.push(LockEvent::Failed { id, error });
-        }
+        self.questions.end(LockError::Leaving, out);
         self.rearm();
     }
 
@@ -391,9 +333,7 @@ impl Client {
         for ending in self.releases.values_mut().chain(self.cancels.values_mut()) {
             ending.send_at = ending.send_at.min(now);
         }
-        for query in self.queries.values_mut() {
-            query.send_at = query.send_at.min(now);
-        }
+        self.questions.ask_again(now);
         let overdue: Vec<u64> = self
             .held
             .iter()
@@ -492,21 +432,8 @@ impl Client {
                     self.ask_anew(now, &[request]);
                 }
             }
-            Answer::Revoked { request, held } => {
-                let asked = |query: &Query| matches!(query.ask, Ask::Revoke { .. });
-                if self.queries.get(&request).is_some_and(asked) {
-                    self.queries.remove(&request);
-                    let (id, taken) = (LockId(request), held);
-                    out.events.push(LockEvent::Taken { id, taken });
-                }
-            }
-            Answer::Page { request, ref page } => {
-                let asked = |query: &Query| matches!(query.ask, Ask::List { .. });
-                if self.queries.get(&request).is_some_and(asked) {
-                    self.queries.remove(&request);
-                    let (id, page) = (LockId(request), page.clone());
-                    out.events.push(LockEvent::Listed { id, page });
-                }
+            Answer::Revoked { .. } | Answer::Page { .. } | Answer::Watched { .. } => {
+                self.told(now, answer, out);
             }
             Answer::Elsewhere => {}
         }
@@ -619,7 +546,17 @@ impl Client {
         }
         let (id, wish) = (want.id, &want.wish);
         let error = match why {
-            Denial::Taken { token, waiting } => LockError::Taken { token, waiting },
+            Denial::Taken {
+                token,
+                owner,
+                left,
+                waiting,
+            } => LockError::Taken {
+                token,
+                owner,
+                left: Duration::from_millis(left.into()),
+                waiting,
+            },
             Denial::OtherCapacity(capacity) => LockError::OtherCapacity(capacity),
             Denial::TooManyWaiters(limit) => LockError::TooManyWaiters(limit),
             Denial::TableFull => LockError::TableFull,
@@ -653,7 +590,7 @@ impl Client {
         self.renew(now, out);
         self.ask_for_wants(now, out);
         self.tell_endings(now, out);
-        self.send_queries(now, out);
+        self.questions.ask(now, out);
         if !out.asks.is_empty() {
             self.unheard = self.unheard.or(Some(now));
         }
@@ -765,22 +702,6 @@ impl Client {
         }
     }
 
-    fn send_queries(&mut self, now: Instant, out: &mut ClientOutput) {
-        self.queries.retain(|&request, query| {
-            let late = query.deadline <= now;
-            if late {
-                let (id, error) = (LockId(request), LockError::Timeout);
-                out.events.push(LockEvent::Failed { id, error });
-            }
-            !late
-        });
-        for query in self.queries.values_mut().filter(|query| query.send_at <= now) {
-            query.send_at = now + query.again;
-            query.again = (query.again * 2).min(ASK_AGAIN_AT_MOST);
-            out.asks.push(query.ask.clone());
-        }
-    }
-
     /// Returns when [`handle_timeout`](Self::handle_timeout) has something to do.
     pub const fn poll_timeout(&self) -> Option<Instant> {
         self.next_due
@@ -791,9 +712,7 @@ impl Client {
         let wants = wants.map(|want| want.deadline.map_or(want.send_at, |by| by.min(want.send_at)));
         let endings = self.releases.values().chain(self.cancels.values());
         let held = self.due.first().map(|&(at, _)| at);
-        let queries = self.queries.values();
-        let queries = queries.map(|query| query.send_at.min(query.deadline));
-        let times = held.into_iter().chain(wants).chain(queries);
+        let times = held.into_iter().chain(wants).chain(self.questions.due());
         let times = times.chain(endings.map(|ending| ending.send_at.min(ending.until)));
         self.next_due = times.min();
     }

@@ -2,17 +2,19 @@
 //!
 //! Reading is bounds-checked, and allocates no more than what was received could fill.
 
+mod change;
+mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub(crate) use change::{change_len, put_change, read_change};
+pub(crate) use snapshot::{put_table, read_table};
 
 use super::ask::{Answer, Ask, Denial, Wish};
 use super::key::{Key, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 use super::list::{LockCursor, LockFilter, LockPage, LockRow};
-use super::table::{Change, Holder, Lock, Owner, Place, Record, Request, Table, Waiter};
 use crate::consensus::Life;
 use crate::wire::Reader;
-use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -127,135 +129,6 @@ const fn wish_len(wish: &Wish, key: usize) -> usize {
     WISH_LEN + key + wish.metadata.len()
 }
 
-/// Returns how many bytes [`put_change`] writes.
-pub(crate) fn change_len(change: &Change) -> usize {
-    1 + match change {
-        Change::Acquire { wish, .. } => LIFE_LEN + 8 + 8 + wish_len(wish, wish.key.len()),
-        Change::Grant { key, .. } => 1 + key.len() + LIFE_LEN + 8,
-        Change::Release { .. } | Change::DropWaiter { .. } => LIFE_LEN + 8,
-        Change::Raise { .. } => LIFE_LEN + 8 + 4,
-        Change::Cancel { .. } => LIFE_LEN + 8 + 8,
-        Change::Expire { .. } => 8,
-        Change::Revoke { .. } => 16 + 8 + 1,
-        Change::DropOwner { .. } | Change::ForgetOwner { .. } => 16,
-    }
-}
-
-pub(crate) fn put_change(buf: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Acquire {
-            owner,
-            request,
-            floor,
-            wish,
-        } => {
-            buf.push(1);
-            put_life(buf, *owner);
-            put_u64(buf, *request);
-            put_u64(buf, *floor);
-            put_wish(buf, wish);
-        }
-        Change::Grant { key, owner, request } => {
-            buf.push(2);
-            put_key(buf, key);
-            put_life(buf, *owner);
-            put_u64(buf, *request);
-        }
-        Change::Release { owner, token } => {
-            buf.push(3);
-            put_life(buf, *owner);
-            put_u64(buf, *token);
-        }
-        Change::Raise { owner, token, ttl } => {
-            buf.push(4);
-            put_life(buf, *owner);
-            put_u64(buf, *token);
-            put_u32(buf, *ttl);
-        }
-        Change::Cancel {
-            owner,
-            request,
-            floor,
-        } => {
-            buf.push(5);
-            put_life(buf, *owner);
-            put_u64(buf, *request);
-            put_u64(buf, *floor);
-        }
-        Change::Expire { token } => {
-            buf.push(6);
-            put_u64(buf, *token);
-        }
-        Change::Revoke { by, token, at_once } => {
-            buf.push(7);
-            buf.extend_from_slice(&by.to_bytes());
-            put_u64(buf, *token);
-            buf.push(u8::from(*at_once));
-        }
-        Change::DropWaiter { owner, request } => {
-            buf.push(8);
-            put_life(buf, *owner);
-            put_u64(buf, *request);
-        }
-        Change::DropOwner { node } => {
-            buf.push(9);
-            buf.extend_from_slice(&node.to_bytes());
-        }
-        Change::ForgetOwner { node } => {
-            buf.push(10);
-            buf.extend_from_slice(&node.to_bytes());
-        }
-    }
-}
-
-pub(crate) fn read_change(reader: &mut Reader<'_>) -> Option<Change> {
-    Some(match reader.u8()? {
-        1 => Change::Acquire {
-            owner: read_life(reader)?,
-            request: reader.u64()?,
-            floor: reader.u64()?,
-            wish: Arc::new(read_wish(reader)?),
-        },
-        2 => Change::Grant {
-            key: read_key(reader)?,
-            owner: read_life(reader)?,
-            request: reader.u64()?,
-        },
-        3 => Change::Release {
-            owner: read_life(reader)?,
-            token: reader.u64()?,
-        },
-        4 => Change::Raise {
-            owner: read_life(reader)?,
-            token: reader.u64()?,
-            ttl: reader.u32()?,
-        },
-        5 => Change::Cancel {
-            owner: read_life(reader)?,
-            request: reader.u64()?,
-            floor: reader.u64()?,
-        },
-        6 => Change::Expire { token: reader.u64()? },
-        7 => Change::Revoke {
-            by: reader.node_id()?,
-            token: reader.u64()?,
-            at_once: read_bool(reader)?,
-        },
-        8 => Change::DropWaiter {
-            owner: read_life(reader)?,
-            request: reader.u64()?,
-        },
-        9 => Change::DropOwner {
-            node: reader.node_id()?,
-        },
-        10 => Change::ForgetOwner {
-            node: reader.node_id()?,
-        },
-        // Who skipped an entry would disagree from there on with those who know it.
-        _ => return None,
-    })
-}
-
 pub(crate) fn put_ask(buf: &mut Vec<u8>, ask: &Ask) {
     match ask {
         Ask::Acquire {
@@ -314,6 +187,11 @@ pub(crate) fn put_ask(buf: &mut Vec<u8>, ask: &Ask) {
             put_u64(buf, *request);
             put_filter(buf, filter);
             put_option(buf, after.as_ref(), put_cursor);
+        }
+        Ask::Watch { request, key } => {
+            buf.push(9);
+            put_u64(buf, *request);
+            put_key(buf, key);
         }
     }
 }
@@ -480,15 +358,26 @@ pub(crate) fn read_ask(reader: &mut Reader<'_>) -> Option<Ask> {
             filter: read_filter(reader)?,
             after: read_option(reader, read_cursor)?,
         },
+        9 => Ask::Watch {
+            request: reader.u64()?,
+            key: read_key(reader)?,
+        },
         _ => return None,
     })
 }
 
 fn put_denial(buf: &mut Vec<u8>, why: Denial) {
     match why {
-        Denial::Taken { token, waiting } => {
+        Denial::Taken {
+            token,
+            owner,
+            left,
+            waiting,
+        } => {
             buf.push(1);
             put_u64(buf, token);
+            buf.extend_from_slice(&owner.to_bytes());
+            put_u32(buf, left);
             put_u32(buf, waiting);
         }
         Denial::OtherCapacity(capacity) => {
@@ -510,6 +399,8 @@ fn read_denial(reader: &mut Reader<'_>) -> Option<Denial> {
     Some(match reader.u8()? {
         1 => Denial::Taken {
             token: reader.u64()?,
+            owner: reader.node_id()?,
+            left: reader.u32()?,
             waiting: reader.u32()?,
         },
         2 => Denial::OtherCapacity(reader.u32()?),
@@ -583,6 +474,11 @@ pub(crate) fn put_answer(buf: &mut Vec<u8>, answer: &Answer) {
             put_u64(buf, *request);
             put_page(buf, page);
         }
+        Answer::Watched { request, version } => {
+            buf.push(12);
+            put_u64(buf, *request);
+            put_u64(buf, *version);
+        }
     }
 }
 
@@ -635,165 +531,10 @@ pub(crate) fn read_answer(reader: &mut Reader<'_>) -> Option<Answer> {
             request: reader.u64()?,
             page: read_page(reader)?,
         },
+        12 => Answer::Watched {
+            request: reader.u64()?,
+            version: reader.u64()?,
+        },
         _ => return None,
     })
-}
-
-/// Appends the table, for a snapshot.
-pub(crate) fn put_table(buf: &mut Vec<u8>, table: &Table) {
-    put_u64(buf, table.arrivals);
-    put_count(buf, table.locks.len());
-    for (key, lock) in &table.locks {
-        put_key(buf, key);
-        put_u32(buf, lock.capacity);
-        put_count(buf, lock.holders.len());
-        for (&token, holder) in &lock.holders {
-            put_u64(buf, token);
-            put_life(buf, holder.owner);
-            put_u64(buf, holder.request);
-            put_u32(buf, holder.units);
-            put_u32(buf, holder.ttl);
-            buf.push(u8::from(holder.queued) | u8::from(holder.revoked) << 1);
-            put_metadata(buf, &holder.metadata);
-        }
-        put_count(buf, lock.queue.len());
-        for (place, waiter) in &lock.queue {
-            put_u64(buf, place.arrival);
-            put_life(buf, waiter.owner);
-            put_u64(buf, waiter.request);
-            put_wish(buf, &waiter.wish);
-        }
-    }
-    put_count(buf, table.owners.len());
-    for (&owner, known) in &table.owners {
-        put_life(buf, owner);
-        put_u64(buf, known.floor);
-        // Who waits is in the queues.
-        let rest = known.requests.iter().filter_map(|(&id, request)| match request {
-            Request::Granted(token) => Some((id, *token)),
-            Request::Ended => Some((id, 0)),
-            Request::Waits(..) => None,
-        });
-        put_count(buf, rest.clone().count());
-        for (id, token) in rest {
-            put_u64(buf, id);
-            put_u64(buf, token);
-        }
-    }
-    put_count(buf, table.records.len());
-    for record in &table.records {
-        buf.extend_from_slice(&record.by.to_bytes());
-        put_key(buf, &record.key);
-        put_u64(buf, record.token);
-        put_life(buf, record.owner);
-        buf.push(u8::from(record.at_once));
-    }
-}
-
-/// Reads a table; `None` if it is not one. Everything comes in order, so that one table has one form.
-pub(crate) fn read_table(reader: &mut Reader<'_>) -> Option<Table> {
-    let mut table = Table {
-        arrivals: reader.u64()?,
-        ..Table::default()
-    };
-    for _ in 0..reader.u32()? {
-        let key = read_key(reader)?;
-        if table.locks.last_key_value().is_some_and(|(last, _)| *last >= key) {
-            return None;
-        }
-        let lock = read_lock(reader, &key, &mut table)?;
-        table.locks.insert(key, lock);
-    }
-    let mut last = None;
-    for _ in 0..reader.u32()? {
-        let life = read_life(reader)?;
-        if last.replace(life).is_some_and(|last| last >= life) {
-            return None;
-        }
-        let owner: &mut Owner = table.owners.entry(life).or_default();
-        owner.floor = reader.u64()?;
-        let mut last = None;
-        for _ in 0..reader.u32()? {
-            let (id, token) = (reader.u64()?, reader.u64()?);
-            if last.replace(id).is_some_and(|last| last >= id) {
-                return None;
-            }
-            let request = match token {
-                0 => Request::Ended,
-                token => Request::Granted(token),
-            };
-            if owner.requests.insert(id, request).is_some() {
-                return None;
-            }
-        }
-    }
-    for _ in 0..reader.u32()? {
-        table.records.push_back(Record {
-            by: reader.node_id()?,
-            key: read_key(reader)?,
-            token: reader.u64()?,
-            owner: read_life(reader)?,
-            at_once: read_bool(reader)?,
-        });
-    }
-    Some(table)
-}
-
-fn read_lock(reader: &mut Reader<'_>, key: &Key, table: &mut Table) -> Option<Lock> {
-    let mut lock = Lock {
-        capacity: reader.u32()?,
-        holders: BTreeMap::new(),
-        queue: BTreeMap::new(),
-    };
-    for _ in 0..reader.u32()? {
-        let token = reader.u64()?;
-        let (owner, request) = (read_life(reader)?, reader.u64()?);
-        let (units, ttl) = (reader.u32()?, reader.u32()?);
-        let flags = reader.u8().filter(|flags| flags & !3 == 0)?;
-        let holder = Holder {
-            owner,
-            request,
-            units,
-            ttl,
-            queued: flags & 1 != 0,
-            revoked: flags & 2 != 0,
-            metadata: read_metadata(reader)?,
-        };
-        table.bytes += key.len() + holder.metadata.len();
-        let known = table.tokens.insert(token, key.clone());
-        if known.is_some()
-            || lock
-                .holders
-                .last_key_value()
-                .is_some_and(|(&last, _)| last >= token)
-        {
-            return None;
-        }
-        lock.holders.insert(token, holder);
-    }
-    for _ in 0..reader.u32()? {
-        let arrival = reader.u64()?;
-        let (owner, request) = (read_life(reader)?, reader.u64()?);
-        let wish = read_wish(reader)?;
-        let place = Place::new(wish.priority, arrival);
-        table.bytes += key.len() + wish.metadata.len();
-        let waits = Request::Waits(key.clone(), place);
-        let known = table.owners.entry(owner).or_default();
-        let known = known.requests.insert(request, waits);
-        if known.is_some()
-            || lock
-                .queue
-                .last_key_value()
-                .is_some_and(|(&last, _)| last >= place)
-        {
-            return None;
-        }
-        let waiter = Waiter {
-            owner,
-            request,
-            wish: Arc::new(wish),
-        };
-        lock.queue.insert(place, waiter);
-    }
-    Some(lock)
 }

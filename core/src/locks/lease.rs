@@ -5,6 +5,7 @@ mod asking;
 mod granting;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use super::ask::Answer;
 use super::key::Key;
@@ -16,6 +17,7 @@ use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use watches::Watches;
 
 /// What the leader goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,6 +178,7 @@ pub struct Leases {
     pending: VecDeque<Pending>,
     /// Tokens that were taken from holders who have not stopped, and when they are told again.
     revoked: BTreeMap<u64, Instant>,
+    watches: Watches,
     /// Processes whose end was appended.
     dropped: BTreeSet<NodeId>,
     /// Whether the group grants, as far as entries are applied.

@@ -3,7 +3,8 @@
 use super::client::MAX_WANTS;
 use super::key::Key;
 use super::list::LockPage;
-use crate::time::Instant;
+use crate::id::NodeId;
+use crate::time::{Duration, Instant};
 
 /// Names a request for a lock, and the lock once it is held. Unique in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,10 +47,14 @@ pub enum LockError {
         capacity: u32,
     },
     /// Somebody holds it or waits for it.
-    #[error("taken: {waiting} wait for it")]
+    #[error("taken by {owner}, {waiting} wait for it")]
     Taken {
         /// The token of who has held it longest, 0 if it is only waited for.
         token: u64,
+        /// Who that is, or who waits first.
+        owner: NodeId,
+        /// How long its lease lasts, unless it is renewed.
+        left: Duration,
         /// How many wait.
         waiting: u32,
     },
@@ -86,6 +91,29 @@ pub enum LockError {
     /// No request and no lock has this id.
     #[error("no lock of this node has this id")]
     UnknownId,
+}
+
+impl LockError {
+    /// Returns when it makes sense to ask again, at the earliest: `None` where the same request fails again. Add jitter
+    /// of as much again where many processes ask.
+    ///
+    /// What is taken by somebody who goes on renewing it stays taken: ask with [`LockRequest::wait`] instead.
+    ///
+    /// [`LockRequest::wait`]: crate::LockRequest::wait
+    pub fn retry_after(&self) -> Option<Duration> {
+        Some(match *self {
+            // The longer the queue the later, but not after the lease that is in the way.
+            Self::Taken { left, waiting, .. } => {
+                let turns = Duration::from_millis(50) * (waiting.min(98) + 1);
+                turns.min(left.max(Duration::from_millis(50)))
+            }
+            Self::TooManyWaiters(_) | Self::NotOpen => Duration::from_secs(1),
+            Self::TableFull => Duration::from_secs(5),
+            Self::TooManyRequests => Duration::from_millis(50),
+            Self::Timeout => Duration::ZERO,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a lock is held no longer.
@@ -161,6 +189,12 @@ pub enum LockEvent {
         id: LockId,
         /// Who holds and waits.
         page: LockPage,
+    },
+    /// A lock that is watched has changed, or may have: who holds it or waits for it. Changes that follow each other
+    /// quickly may be told as one. Ask [`Node::list_locks`](crate::Node::list_locks) how it stands.
+    Changed {
+        /// The watch, as [`Node::watch_lock`](crate::Node::watch_lock) returned it.
+        id: LockId,
     },
     /// A lock was taken from its holder, as [`Node::revoke_lock`](crate::Node::revoke_lock) asked for. Without
     /// `at_once` its holder may believe in it until its lease is over; nobody else has it before.

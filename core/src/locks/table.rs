@@ -250,6 +250,11 @@ impl Lock {
         self.queue.values()
     }
 
+    /// Returns when each came who waits, by a counter of its own.
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = u64> {
+        self.queue.keys().map(|place| place.arrival)
+    }
+
     /// Returns how many wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -417,9 +422,18 @@ impl Table {
         let fits = lock.is_none_or(|lock| first(lock) && lock.free() >= wish.units);
         if !fits && !wish.wait {
             known.requests.insert(request, Request::Ended);
-            let first = lock.and_then(|lock| lock.holders.keys().next());
+            let holder = lock.and_then(|lock| lock.holders.first_key_value());
+            let first = lock.and_then(|lock| lock.queue.first_key_value());
+            let waits = first.map(|(_, waiter)| (0, waiter.owner.node));
+            let (token, owner) = holder
+                .map(|(&token, holder)| (token, holder.owner.node))
+                .or(waits)
+                .unwrap_or((0, owner.node));
             return denied(Denial::Taken {
-                token: first.copied().unwrap_or(0),
+                token,
+                owner,
+                // Known to the leader.
+                left: 0,
                 waiting: lock.map_or(0, |lock| u32::try_from(lock.queue.len()).unwrap_or(u32::MAX)),
             });
         }

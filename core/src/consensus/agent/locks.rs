@@ -5,10 +5,13 @@ use crate::consensus::life::{Group, Life};
 use crate::consensus::replica::Output;
 use crate::event::{AbandonReason, Event, LeaveReason};
 use crate::id::NodeId;
-use crate::locks::{ClientOutput, LockCursor, LockError, LockFilter, LockId, LockRequest, LostReason};
+use crate::locks::{
+    ClientOutput, Key, LockCursor, LockError, LockEvent, LockFilter, LockId, LockRequest, LostReason,
+};
 use crate::outbox::Context;
 use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
+use alloc::vec::Vec;
 
 /// Somebody who is gone, and whom the table of locks knows still.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +56,16 @@ impl Consensus {
         self.may_ask()?;
         let deadline = cx.now + cx.config.message_timeout;
         let id = self.client.list(cx.now, filter, after, deadline)?;
+        self.client_due(cx);
+        self.after(cx);
+        Ok(id)
+    }
+
+    /// Wants to hear when a lock changes.
+    pub(crate) fn watch_lock(&mut self, cx: &mut Context<'_>, key: &str) -> Result<LockId, LockError> {
+        self.may_ask()?;
+        let key = Key::new(key).ok_or(LockError::Key { len: key.len() })?;
+        let id = self.client.watch(cx.now, key)?;
         self.client_due(cx);
         self.after(cx);
         Ok(id)
@@ -166,7 +179,7 @@ impl Consensus {
 
     /// Sends what the client asks, and tells what happened.
     pub(super) fn carry_out_client(&mut self, cx: &mut Context<'_>, out: ClientOutput) {
-        cx.events.extend(out.events.into_iter().map(Event::Lock));
+        tell(cx, out.events);
         let Some((group, leader)) = self.leader_of_locks(cx) else {
             return;
         };
@@ -194,5 +207,24 @@ impl Consensus {
         self.client.leave(cx.now, &mut out);
         self.carry_out_client(cx, out);
         self.client_due(cx);
+    }
+}
+
+/// Tells what became of locks, and counts it.
+pub(super) fn tell(cx: &mut Context<'_>, events: Vec<LockEvent>) {
+    for event in events {
+        let count = match event {
+            LockEvent::Granted { .. } => Some(&mut cx.stats.locks_granted),
+            LockEvent::Renewed { .. } => Some(&mut cx.stats.locks_renewed),
+            LockEvent::Failed { .. } => Some(&mut cx.stats.lock_requests_failed),
+            LockEvent::AtRisk { .. } => Some(&mut cx.stats.locks_at_risk),
+            LockEvent::Lost { .. } => Some(&mut cx.stats.locks_lost),
+            LockEvent::Released { .. } => Some(&mut cx.stats.locks_released),
+            _ => None,
+        };
+        if let Some(count) = count {
+            *count += 1;
+        }
+        cx.events.push_back(Event::Lock(event));
     }
 }

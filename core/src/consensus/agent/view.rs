@@ -4,7 +4,7 @@ use super::Consensus;
 use crate::config::Config;
 use crate::consensus::life::Life;
 use crate::consensus::replica::Role;
-use crate::status::{ConsensusProblem, ConsensusRole, ConsensusStatus, Replication};
+use crate::status::{ConsensusProblem, ConsensusRole, ConsensusStatus, LockCounts, Replication};
 use crate::time::Instant;
 #[cfg(feature = "simulation")]
 use crate::usage::Usage;
@@ -49,8 +49,24 @@ impl Consensus {
             grace_left: replica.opens_at().map(|at| at - now),
             peers: peers.collect(),
             orphaned: self.is_orphan(now, config),
+            locks: self.lock_counts(),
             problem: self.problem(now, config),
             seats,
+        })
+    }
+
+    fn lock_counts(&self) -> LockCounts {
+        let own = LockCounts {
+            own_held: self.client.held().count(),
+            own_waiting: self.client.wanted(),
+            ..LockCounts::default()
+        };
+        self.replica.machine().map_or(own, |machine| LockCounts {
+            locks: machine.table.locks().len(),
+            held: machine.table.tokens().count(),
+            waiting: machine.table.waiters().count(),
+            bytes: machine.table.bytes(),
+            ..own
         })
     }
 

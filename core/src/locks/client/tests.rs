@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::id::NodeId;
+use crate::locks::list::LockFilter;
 use alloc::vec;
 use bytes::Bytes;
 
@@ -345,4 +346,37 @@ fn planted_bugs_show() {
             assert_eq!(right, planted.is_none(), "{bug:?}");
         }
     }
+}
+
+#[test]
+fn a_watch_tells_each_version_once_and_goes_on_until_it_is_given_up() {
+    let mut client = client();
+    let id = client.watch(at(0), Key::new("a").unwrap()).unwrap();
+    let ask = Ask::Watch {
+        request: id.0,
+        key: Key::new("a").unwrap(),
+    };
+    let watched = |version| Answer::Watched {
+        request: id.0,
+        version,
+    };
+    assert_eq!(timeout(&mut client, 0).asks, core::slice::from_ref(&ask));
+    assert_eq!(
+        timeout(&mut client, 200).asks,
+        core::slice::from_ref(&ask),
+        "no word yet"
+    );
+    let changed = [LockEvent::Changed { id }];
+    assert_eq!(answered(&mut client, 210, &watched(1)), changed);
+    assert_eq!(answered(&mut client, 220, &watched(1)), []);
+    assert_eq!(answered(&mut client, 230, &watched(7)), changed);
+    assert_eq!(client.poll_timeout(), Some(at(1230)));
+    assert_eq!(timeout(&mut client, 1230).asks, [ask]);
+    let mut out = ClientOutput::default();
+    client.release(at(1240), id, &mut out).unwrap();
+    assert_eq!(out, ClientOutput::default());
+    assert_eq!(answered(&mut client, 1250, &watched(8)), []);
+    assert_eq!(client.poll_timeout(), None);
+    let mut out = ClientOutput::default();
+    assert_eq!(client.release(at(1260), id, &mut out), Err(LockError::UnknownId));
 }

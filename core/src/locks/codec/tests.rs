@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::id::NodeId;
+use crate::locks::table::{Change, Request, Table};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use quickcheck::{Arbitrary, Gen, quickcheck};
 
@@ -88,7 +90,8 @@ pub(crate) fn change(g: &mut Gen) -> Change {
 
 pub(crate) fn ask(g: &mut Gen) -> Ask {
     let (stamp, request, token) = (u64::arbitrary(g), u64::arbitrary(g), u64::arbitrary(g));
-    match u8::arbitrary(g) % 8 {
+    match u8::arbitrary(g) % 9 {
+        8 => Ask::Watch { request, key: key(g) },
         7 => Ask::List {
             request,
             filter: filter(g),
@@ -155,6 +158,8 @@ fn denial(g: &mut Gen) -> Denial {
     match u8::arbitrary(g) % 7 {
         0 => Denial::Taken {
             token: u64::arbitrary(g),
+            owner: life(g).node,
+            left: u32::arbitrary(g),
             waiting: number,
         },
         1 => Denial::OtherCapacity(number),
@@ -168,7 +173,11 @@ fn denial(g: &mut Gen) -> Denial {
 
 pub(crate) fn answer(g: &mut Gen) -> Answer {
     let (stamp, request, token) = (u64::arbitrary(g), u64::arbitrary(g), u64::arbitrary(g));
-    match u8::arbitrary(g) % 11 {
+    match u8::arbitrary(g) % 12 {
+        10 => Answer::Watched {
+            request,
+            version: token,
+        },
         9 => Answer::Page {
             request,
             page: page(g),
@@ -295,9 +304,18 @@ pub(crate) fn samples(owner: Life) -> (Vec<Change>, Vec<Ask>, Vec<Answer>) {
                 place: (token, 0),
             }),
         },
+        Ask::Watch {
+            request,
+            key: Key::new("jobs").unwrap(),
+        },
     ];
     let denials = [
-        Denial::Taken { token, waiting: 2 },
+        Denial::Taken {
+            token,
+            owner: owner.node,
+            left: 1500,
+            waiting: 2,
+        },
         Denial::OtherCapacity(1),
         Denial::TooManyWaiters(100),
         Denial::TableFull,
@@ -332,6 +350,10 @@ pub(crate) fn samples(owner: Life) -> (Vec<Change>, Vec<Ask>, Vec<Answer>) {
         Answer::Page {
             request,
             page: sample_page(owner),
+        },
+        Answer::Watched {
+            request,
+            version: u64::MAX / 3,
         },
     ]);
     (changes, asks, answers)

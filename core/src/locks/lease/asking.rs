@@ -90,6 +90,7 @@ impl Leases {
                 };
                 self.answer_after(round, from, question, deeds);
             }
+            Ask::Watch { request, ref key } => self.watch(cx, from, request, key, deeds),
         }
     }
 

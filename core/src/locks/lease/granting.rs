@@ -3,7 +3,7 @@
 use super::{At, Deeds, Heard, Leases};
 use crate::consensus::Life;
 use crate::id::NodeId;
-use crate::locks::ask::Answer;
+use crate::locks::ask::{Answer, Denial};
 use crate::locks::key::Key;
 use crate::locks::table::{Change, Effect};
 use crate::planted::{PlantedBug, planted};
@@ -94,6 +94,7 @@ impl Leases {
 
     /// Takes what an entry of the leader's own term brought about.
     pub(crate) fn applied(&mut self, cx: &At<'_>, effect: &Effect, deeds: &mut Deeds) {
+        self.tell_watchers(cx, effect, deeds);
         match *effect {
             Effect::Granted {
                 owner,
@@ -121,8 +122,16 @@ impl Leases {
                 deeds.replies.push((owner, Answer::Queued { request }));
                 self.grant_next(cx, key, deeds);
             }
-            Effect::Denied { owner, request, why } => {
+            Effect::Denied {
+                owner,
+                request,
+                mut why,
+            } => {
                 self.asked.remove(&(owner, request));
+                if let Denial::Taken { token, left, .. } = &mut why {
+                    let until = self.deadline(*token).unwrap_or(cx.now);
+                    *left = u32::try_from((until - cx.now).as_millis()).unwrap_or(u32::MAX);
+                }
                 deeds.replies.push((owner, Answer::Denied { request, why }));
             }
             Effect::NotGranted {

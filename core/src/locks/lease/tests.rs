@@ -2,6 +2,7 @@
 
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod watches;
 
 use super::*;
 use crate::locks::ask::{Ask, Denial, Wish};

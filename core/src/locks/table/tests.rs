@@ -134,7 +134,12 @@ fn who_does_not_want_to_wait_is_told_who_is_in_the_way() {
     let taken = |waiting| Effect::Denied {
         owner: life(2),
         request: 1 + u64::from(waiting),
-        why: Denial::Taken { token: 101, waiting },
+        why: Denial::Taken {
+            token: 101,
+            owner: life(1).node,
+            left: 0,
+            waiting,
+        },
     };
     assert_eq!(world.acquire(2, 1, try_it.clone()), [taken(0)]);
     world.acquire(3, 1, wish("a"));

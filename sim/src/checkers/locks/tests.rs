@@ -195,8 +195,14 @@ fn grants_that_are_not_what_was_asked_for() {
 fn failures_that_cannot_be() {
     let wait = || a().wait(secs(10));
     let other = LockError::OtherCapacity(1);
+    let taken = LockError::Taken {
+        token: 1,
+        owner: quorate_core::NodeId::from_bytes([1; 16]),
+        left: secs(1),
+        waiting: 0,
+    };
     let cases = [
-        (LockError::Taken { token: 1, waiting: 0 }, wait(), secs(0)),
+        (taken, wait(), secs(0)),
         (LockError::NotOpen, wait(), secs(0)),
         (LockError::TooManyWaiters(9), a(), secs(0)),
         (other, a(), secs(0)),
