@@ -125,9 +125,11 @@ impl Client {
         stamp + Duration::from_nanos(u64::from(lease) * 1000 * u64::from(1000 - drift))
     }
 
-    /// All requests below are over.
+    /// All requests below are over, or in the queues that the group agreed on: who waits for long must not make the
+    /// group remember all that came after.
     fn floor(&self) -> u64 {
-        let open = self.wants.keys().next().into_iter();
+        let mut open = self.wants.iter().filter(|(_, want)| !want.queued);
+        let open = open.next().map(|(request, _)| request).into_iter();
         let all = open.chain(self.cancels.keys().next());
         all.copied().min().unwrap_or(self.next + 1)
     }
@@ -591,7 +593,9 @@ impl Client {
         let Some(want) = self.wants.get_mut(&request) else {
             return;
         };
-        if why == Denial::NotOpen && want.wish.wait {
+        // A node that keeps to its limits has too many open only until the group hears that some are over.
+        let later = matches!(why, Denial::NotOpen | Denial::TooManyRequests);
+        if later && want.wish.wait {
             want.send_at = now + want.again;
             return;
         }

@@ -277,6 +277,49 @@ fn a_new_leader_hears_of_who_waits() {
     ));
 }
 
+/// Who waits for long may ask for any number of other locks meanwhile.
+#[test]
+fn who_waits_does_not_hold_the_floor_down() {
+    let mut client = client();
+    client.acquire(at(0), wish(10_000), None).unwrap();
+    timeout(&mut client, 0);
+    let second = client.acquire(at(1), wish(10_000), None).unwrap();
+    let floor = |client: &mut Client, millis| match timeout(client, millis).asks[..] {
+        [
+            Ask::Acquire {
+                request: 2, floor, ..
+            },
+        ] => Some(floor),
+        _ => None,
+    };
+    // Its acquire may not have arrived.
+    assert_eq!(floor(&mut client, 1), Some(1));
+    answered(&mut client, 2, &Answer::Queued { request: 1 });
+    assert_eq!(floor(&mut client, 202), Some(2));
+    // It is asked for again: then it is not below.
+    let requests = vec![1];
+    answered(&mut client, 203, &Answer::Unknown { requests });
+    assert!(matches!(
+        timeout(&mut client, 203).asks[..],
+        [Ask::Acquire {
+            request: 1,
+            floor: 1,
+            ..
+        }]
+    ));
+    // What it gives up is not below before the group has heard it.
+    answered(&mut client, 204, &Answer::Queued { request: 1 });
+    client
+        .release(at(205), second, &mut ClientOutput::default())
+        .unwrap();
+    let floor = 2;
+    assert!(
+        timeout(&mut client, 205)
+            .asks
+            .contains(&Ask::Cancel { request: 2, floor })
+    );
+}
+
 #[test]
 fn pages_and_revocations_are_answered_or_fail() {
     let mut client = client();

@@ -406,3 +406,34 @@ fn who_holds_or_waits_is_not_forgotten() {
     world.apply(forget(1));
     assert!(!world.table.knows(life(1).node));
 }
+
+#[test]
+fn what_waits_or_is_held_is_remembered_below_the_floor() {
+    let mut world = World::new();
+    world.acquire(1, 1, wish("a"));
+    world.acquire(2, 1, wish("a"));
+    for who in [1, 2] {
+        world.apply(Change::Acquire {
+            owner: life(who),
+            request: 9,
+            floor: 9,
+            wish: Arc::new(wish("b")),
+        });
+    }
+    assert_eq!(world.table.granted(life(1), 1), Some(101));
+    assert!(world.table.waits_for(life(2), 1).is_some());
+    // A cancel finds the lock, whatever floor comes with it; and what ends below the floor leaves nothing.
+    let effects = world.apply(Change::Cancel {
+        owner: life(1),
+        request: 1,
+        floor: 9,
+    });
+    assert!(matches!(effects[0], Effect::Freed { token: 101, .. }));
+    assert_eq!(granted(&world.grant(2, 1, "a")), Some(103));
+    world.release(2, 103);
+    for who in [1, 2] {
+        assert!(world.table.is_over(life(who), 1));
+        assert!(!world.table.owners[&life(who)].requests.contains_key(&1));
+    }
+    assert_eq!(world.holders("a"), []);
+}
