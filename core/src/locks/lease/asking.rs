@@ -253,7 +253,9 @@ impl Leases {
     }
 
     fn cancel(&mut self, cx: &At<'_>, from: Life, request: u64, floor: u64, deeds: &mut Deeds) {
-        if cx.table.is_over(from, request) && !self.asked.contains_key(&(from, request)) {
+        let over = cx.table.is_over(from, request) && !self.asked.contains_key(&(from, request));
+        // What is too far above was not appended either, and would be remembered for nothing.
+        if over || is_too_far(cx, from, request, floor) {
             return deeds.replies.push((from, Answer::Cancelled { request }));
         }
         if let Some(waiting) = self.waiting.get_mut(&(from, request)) {

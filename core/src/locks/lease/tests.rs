@@ -509,3 +509,15 @@ fn who_waits_for_long_may_ask_for_other_locks() {
     assert!(leader.table.granted(life(2), 1).is_some());
     assert!(leader.table.granted(life(2), 3 * MAX_OPEN + 1).is_some());
 }
+
+#[test]
+fn cancels_of_what_nobody_asked_for_do_not_fill_the_table() {
+    let mut leader = Leader::new(0);
+    for request in MAX_OPEN - 1..=2 * MAX_OPEN {
+        leader.ask(0, 1, &Ask::Cancel { request, floor: 0 });
+    }
+    assert_eq!(leader.appended.len(), 1);
+    leader.commit(0);
+    // They are answered, so that nobody asks for ever.
+    assert_eq!(leader.replies().len() as u64, MAX_OPEN + 2);
+}
