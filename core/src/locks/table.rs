@@ -404,7 +404,11 @@ impl Table {
         }
         let over = request < known.floor || matches!(state, Some(Request::Ended));
         let again = over && planted(PlantedBug::LateAcquireGrantsAgain);
-        if (over || state.is_some()) && !again {
+        if over && !again {
+            let key = None;
+            return Some(Effect::Ended { owner, request, key });
+        }
+        if state.is_some() && !again {
             return None;
         }
         let denied = |why| Some(Effect::Denied { owner, request, why });

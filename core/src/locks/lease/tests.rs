@@ -521,3 +521,25 @@ fn cancels_of_what_nobody_asked_for_do_not_fill_the_table() {
     // They are answered, so that nobody asks for ever.
     assert_eq!(leader.replies().len() as u64, MAX_OPEN + 2);
 }
+
+#[test]
+fn a_copy_that_is_over_when_it_is_applied_leaves_nothing() {
+    let mut leader = Leader::new(0);
+    let acquire = |request, floor| Ask::Acquire {
+        stamp: 0,
+        request,
+        floor,
+        wish: wish("a"),
+    };
+    leader.ask(0, 1, &acquire(5, 5));
+    // Was on its way for longer: all below 5 is over, and that is appended.
+    leader.ask(0, 1, &acquire(3, 0));
+    leader.commit(0);
+    assert!(leader.leases.asked.is_empty());
+    assert!(
+        leader
+            .replies()
+            .contains(&(life(1), Answer::Cancelled { request: 3 }))
+    );
+    assert_eq!(leader.table.lock("a").unwrap().waiting(), 0);
+}

@@ -247,12 +247,17 @@ fn a_stale_token_releases_nothing() {
 #[test]
 fn a_late_copy_of_what_is_over_is_not_granted() {
     let mut world = World::new();
+    let over = |request| Effect::Ended {
+        owner: life(1),
+        request,
+        key: None,
+    };
     world.acquire(1, 1, wish("a"));
     world.release(1, 101);
-    assert_eq!(world.acquire(1, 1, wish("a")), []);
+    assert_eq!(world.acquire(1, 1, wish("a")), [over(1)]);
     // Nor one that was given up before it arrived.
     world.cancel(1, 2);
-    assert_eq!(world.acquire(1, 2, wish("a")), []);
+    assert_eq!(world.acquire(1, 2, wish("a")), [over(2)]);
     // Nor one that its owner says is over.
     world.apply(Change::Acquire {
         owner: life(1),
@@ -260,7 +265,7 @@ fn a_late_copy_of_what_is_over_is_not_granted() {
         floor: 9,
         wish: Arc::new(wish("b")),
     });
-    assert_eq!(world.acquire(1, 8, wish("a")), []);
+    assert_eq!(world.acquire(1, 8, wish("a")), [over(8)]);
     assert_eq!(world.holders("a"), []);
     assert!(world.table.is_over(life(1), 8) && !world.table.is_over(life(1), 10));
 }
