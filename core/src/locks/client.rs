@@ -257,7 +257,7 @@ impl Client {
         let token = self.token_of(id).ok_or(LockError::UnknownId)?;
         let less = self.until(now, ttl);
         self.change(token, |held| {
-            held.raising = ttl > held.ttl;
+            held.raising |= ttl > held.ttl;
             if ttl < held.ttl {
                 held.until = held.until.min(less);
             }

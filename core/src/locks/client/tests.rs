@@ -261,6 +261,23 @@ fn a_shorter_lease_counts_at_once_and_a_longer_one_when_it_is_agreed_on() {
     assert!(client.set_ttl(at(1300), id, 999).is_err() && client.set_ttl(at(1300), id, 30_001).is_err());
 }
 
+/// What was asked for may never have arrived: less than that may still be more than what is agreed on.
+#[test]
+fn a_lease_is_raised_also_if_more_was_asked_for_before() {
+    let (mut client, id) = holder();
+    client.set_ttl(at(100), id, 30_000).unwrap();
+    timeout(&mut client, 100);
+    client.set_ttl(at(200), id, 20_000).unwrap();
+    let (stamp, token, ttl) = (200_000_000, 101, 20_000);
+    assert_eq!(timeout(&mut client, 200).asks, [Ask::Raise { stamp, token, ttl }]);
+    answered(&mut client, 300, &renewed(200, 20_000));
+    assert_eq!(until(&client), Some(200 + 19_800));
+    assert!(matches!(
+        timeout(&mut client, 200 + 20_000 / 3).asks[..],
+        [Ask::Renew { .. }]
+    ));
+}
+
 #[test]
 fn a_new_leader_hears_of_who_waits() {
     let mut client = client();
