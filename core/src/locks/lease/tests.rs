@@ -4,6 +4,7 @@
 mod planted;
 
 use super::*;
+use crate::id::NodeId;
 use crate::locks::ask::{Ask, Denial, Wish};
 use alloc::vec;
 use bytes::Bytes;
@@ -542,4 +543,18 @@ fn a_copy_that_is_over_when_it_is_applied_leaves_nothing() {
             .contains(&(life(1), Answer::Cancelled { request: 3 }))
     );
     assert_eq!(leader.table.lock("a").unwrap().waiting(), 0);
+}
+
+#[test]
+fn what_arrives_after_a_goodbye_is_dropped_too() {
+    let mut leader = Leader::new(0);
+    for request in 1..=3 {
+        leader.acquire(0, 1, request, wish("a"));
+        leader.commit(0);
+        leader.with(0, |leases, cx, deeds| {
+            leases.owner_left(cx, life(1).node, deeds);
+        });
+        leader.commit(0);
+        assert!(!leader.table.knows(life(1).node));
+    }
 }
