@@ -1,5 +1,7 @@
 //! Tests of the client: what it believes, and until when.
 
+mod late;
+
 use super::*;
 use crate::id::NodeId;
 use alloc::vec;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod queues;
 
 use super::*;
 use crate::id::NodeId;

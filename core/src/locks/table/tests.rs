@@ -1,6 +1,6 @@
 //! Tests of the table, one change at a time.
 
-use super::{Change, Effect, Table};
+use super::{Change, Effect, MAX_RECORDS, Table};
 use crate::consensus::Life;
 use crate::id::NodeId;
 use crate::locks::codec::{put_table, read_table};
@@ -441,4 +441,55 @@ fn what_waits_or_is_held_is_remembered_below_the_floor() {
         assert!(!world.table.owners[&life(who)].requests.contains_key(&1));
     }
     assert_eq!(world.holders("a"), []);
+}
+
+#[test]
+fn lives_of_a_process_are_told_apart_and_leave_together() {
+    let mut world = World::new();
+    let owner = Life { number: 1, ..life(1) };
+    world.acquire(1, 1, wish("a"));
+    let (request, floor) = (1, 0);
+    world.apply(Change::Acquire {
+        owner,
+        request,
+        floor,
+        wish: Arc::new(wish("b")),
+    });
+    // What an earlier life held, a later one cannot release.
+    assert_eq!(world.apply(Change::Release { owner, token: 101 }), []);
+    world.apply(Change::DropOwner { node: owner.node });
+    assert_eq!(world.table.locks().len(), 0);
+    assert!(!world.table.knows(owner.node));
+}
+
+#[test]
+fn the_newest_records_are_kept_and_only_what_is_below_the_floor_is_over() {
+    let mut world = World::new();
+    let by = life(2).node;
+    for request in 1..=MAX_RECORDS as u64 + 1 {
+        world.acquire(1, request, wish("a"));
+        let (token, at_once) = (100 + request, true);
+        world.apply(Change::Revoke { by, token, at_once });
+    }
+    let tokens: Vec<u64> = world.table.records().map(|record| record.token).collect();
+    assert_eq!(tokens, (102..=101 + MAX_RECORDS as u64).collect::<Vec<_>>());
+    let (owner, request, floor) = (life(1), 900, 900);
+    world.apply(Change::Cancel {
+        owner,
+        request,
+        floor: 0,
+    });
+    world.apply(Change::Cancel {
+        owner,
+        request: 901,
+        floor,
+    });
+    assert!(!world.table.is_over(owner, 902) && world.table.is_over(owner, 899));
+    let floor = 902;
+    world.apply(Change::Cancel {
+        owner,
+        request: 903,
+        floor,
+    });
+    assert!(!world.table.is_over(owner, 902) && world.table.is_over(owner, 901));
 }
