@@ -258,11 +258,8 @@ impl Consensus {
         } else {
             let me = self.replica.life();
             let envelope = codec::read_envelope(from, me.node, kind, body).ok_or(BadFrame)?;
-            let client = matches!(
-                envelope.message,
-                Message::Draw { .. } | Message::Drawn { .. } | Message::Ask(_) | Message::Answer(_)
-            );
-            // SAFETY (observers): they hold no seat, and nothing that they say counts.
+            let client = matches!(envelope.message, Message::Draw { .. } | Message::Ask(_));
+            // SAFETY (observers): they hold no seat, and nothing that they say counts. They may ask.
             if voter || client {
                 self.receive(cx, &envelope);
             }

@@ -35,7 +35,7 @@ pub enum Ask {
         stamp: u64,
         /// The client's number for it.
         request: u64,
-        /// All the client's requests below are over.
+        /// All the client's requests below are over, or wait as it was told.
         floor: u64,
         /// What it wants.
         wish: Wish,
@@ -72,7 +72,7 @@ pub enum Ask {
     Cancel {
         /// The request.
         request: u64,
-        /// All the client's requests below are over.
+        /// All the client's requests below are over, or wait as it was told.
         floor: u64,
     },
     /// Takes a lock from whoever holds it.

@@ -126,9 +126,11 @@ impl Client {
         stamp + Duration::from_nanos(u64::from(lease) * 1000 * u64::from(1000 - drift))
     }
 
-    /// All requests below are over.
+    /// All requests below are over, or in the queues that the group agreed on: who waits for long must not make the
+    /// group remember all that came after.
     fn floor(&self) -> u64 {
-        let open = self.wants.keys().next().into_iter();
+        let mut open = self.wants.iter().filter(|(_, want)| !want.queued);
+        let open = open.next().map(|(request, _)| request).into_iter();
         let all = open.chain(self.cancels.keys().next());
         all.copied().min().unwrap_or(self.next + 1)
     }
@@ -209,7 +211,7 @@ impl Client {
         let token = self.token_of(id).ok_or(LockError::UnknownId)?;
         let less = self.until(now, ttl);
         self.change(token, |held| {
-            held.raising = ttl > held.ttl;
+            held.raising |= ttl > held.ttl;
             if ttl < held.ttl {
                 held.until = held.until.min(less);
             }
@@ -540,7 +542,9 @@ impl Client {
         let Some(want) = self.wants.get_mut(&request) else {
             return;
         };
-        if why == Denial::NotOpen && want.wish.wait {
+        // A node that keeps to its limits has too many open only until the group hears that some are over.
+        let later = matches!(why, Denial::NotOpen | Denial::TooManyRequests);
+        if later && want.wish.wait {
             want.send_at = now + want.again;
             return;
         }

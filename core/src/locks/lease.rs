@@ -12,7 +12,6 @@ use super::key::Key;
 use super::list::{LockCursor, LockFilter, page};
 use super::table::{Change, Holder, Table};
 use crate::consensus::Life;
-use crate::id::NodeId;
 use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -179,8 +178,6 @@ pub struct Leases {
     /// Tokens that were taken from holders who have not stopped, and when they are told again.
     revoked: BTreeMap<u64, Instant>,
     watches: Watches,
-    /// Processes whose end was appended.
-    dropped: BTreeSet<NodeId>,
     /// Whether the group grants, as far as entries are applied.
     open: bool,
 }
@@ -386,7 +383,7 @@ impl Leases {
                 self.extend(token, cx.now + TELL_AGAIN);
                 continue;
             }
-            // Appended also where another end was: a cancel that came too late ends nothing.
+            // Appended also where another end was: that one may have come to nothing.
             self.ended.insert(token);
             deeds.changes.push(Change::Expire { token });
             self.grant_next_of(cx, token, deeds);

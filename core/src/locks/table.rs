@@ -26,7 +26,7 @@ pub enum Change {
         owner: Life,
         /// Its number for the request.
         request: u64,
-        /// Its requests below are over.
+        /// Its requests below are over, or wait.
         floor: u64,
         /// What it wants. Shared: the entry is copied for each follower.
         wish: Arc<Wish>,
@@ -62,7 +62,7 @@ pub enum Change {
         owner: Life,
         /// The request.
         request: u64,
-        /// Its requests below are over.
+        /// Its requests below are over, or wait.
         floor: u64,
     },
     /// Ends a lease: its deadline has passed.
@@ -279,7 +279,7 @@ pub(super) enum Request {
     Ended,
 }
 
-/// The requests of one life that are not below its floor.
+/// The requests of one life: those that wait or are held, and which others are over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Owner {
     pub(super) floor: u64,
@@ -287,12 +287,21 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// What its owner says is over need not be remembered; only what still waits.
+    /// What is over and below the floor need not be remembered; what waits or is held must be.
     fn raise_floor(&mut self, floor: u64) {
         if floor > self.floor {
             self.floor = floor;
-            let waits = |request: &Request| matches!(request, Request::Waits(..));
-            self.requests.retain(|&id, request| id >= floor || waits(request));
+            self.requests
+                .retain(|&id, request| id >= floor || *request != Request::Ended);
+        }
+    }
+
+    /// A request is over. Below the floor that goes without saying.
+    fn end(&mut self, request: u64) {
+        if request < self.floor {
+            self.requests.remove(&request);
+        } else {
+            self.requests.insert(request, Request::Ended);
         }
     }
 }
@@ -400,7 +409,11 @@ impl Table {
         }
         let over = request < known.floor || matches!(state, Some(Request::Ended));
         let again = over && planted(PlantedBug::LateAcquireGrantsAgain);
-        if (over || state.is_some()) && !again {
+        if over && !again {
+            let key = None;
+            return Some(Effect::Ended { owner, request, key });
+        }
+        if state.is_some() && !again {
             return None;
         }
         let denied = |why| Some(Effect::Denied { owner, request, why });
@@ -525,10 +538,8 @@ impl Table {
         let holder = lock.holders.get(&token).filter(|&holder| whose(holder))?;
         let owner = holder.owner;
         self.bytes = self.bytes.saturating_sub(key.len() + holder.metadata.len());
-        if let Some(known) = self.owners.get_mut(&owner)
-            && let Some(state) = known.requests.get_mut(&holder.request)
-        {
-            *state = Request::Ended;
+        if let Some(known) = self.owners.get_mut(&owner) {
+            known.end(holder.request);
         }
         lock.holders.remove(&token);
         self.tokens.remove(&token);
@@ -551,10 +562,7 @@ impl Table {
             Some(&Request::Granted(token)) => effects.extend(self.free(token, |_| true)),
             Some(Request::Ended) => {}
             // Its acquire may still be on its way: it must not be granted when it arrives.
-            None if request >= known.floor => {
-                known.requests.insert(request, Request::Ended);
-            }
-            None => {}
+            None => known.end(request),
         }
         effects.push(Effect::Ended {
             owner,
@@ -565,15 +573,11 @@ impl Table {
 
     fn end_waiting(&mut self, owner: Life, request: u64) -> Option<Effect> {
         let known = self.owners.get_mut(&owner)?;
-        let state = known.requests.get_mut(&request)?;
-        let Request::Waits(key, place) = state else {
+        let Request::Waits(key, place) = known.requests.get(&request)? else {
             return None;
         };
         let (key, place) = (key.clone(), *place);
-        *state = Request::Ended;
-        if request < known.floor {
-            known.requests.remove(&request);
-        }
+        known.end(request);
         let waiter = self.locks.get_mut(&key)?.queue.remove(&place)?;
         self.bytes = self.bytes.saturating_sub(cost(&waiter.wish));
         self.forget_if_idle(&key);
@@ -709,6 +713,11 @@ impl Table {
             let state = known.requests.get(&request);
             matches!(state, Some(Request::Ended)) || (state.is_none() && request < known.floor)
         })
+    }
+
+    /// Returns below which number a life says that its requests are over.
+    pub fn floor_of(&self, owner: Life) -> u64 {
+        self.owners.get(&owner).map_or(0, |known| known.floor)
     }
 
     /// Returns whether a process neither holds nor waits for anything.

@@ -159,6 +159,9 @@ impl Consensus {
     /// A process has gone. Who has said goodbye believes in nothing any more; whoever else is gone may only be cut off.
     pub(super) fn owner_gone(&mut self, now: Instant, node: NodeId, reason: LeaveReason) {
         let table = self.replica.machine().map(|machine| &machine.table);
+        // Also those that another leader has seen to.
+        self.gone
+            .retain(|&node, _| table.is_some_and(|table| table.knows(node)));
         if table.is_some_and(|table| table.knows(node)) {
             let left = reason == LeaveReason::Left || planted(PlantedBug::FailedOwnersFreed);
             let wait = if left {

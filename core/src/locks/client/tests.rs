@@ -1,5 +1,7 @@
 //! Tests of the client: what it believes, and until when.
 
+mod late;
+
 use super::*;
 use crate::id::NodeId;
 use crate::locks::list::LockFilter;
@@ -262,6 +264,23 @@ fn a_shorter_lease_counts_at_once_and_a_longer_one_when_it_is_agreed_on() {
     assert!(client.set_ttl(at(1300), id, 999).is_err() && client.set_ttl(at(1300), id, 30_001).is_err());
 }
 
+/// What was asked for may never have arrived: less than that may still be more than what is agreed on.
+#[test]
+fn a_lease_is_raised_also_if_more_was_asked_for_before() {
+    let (mut client, id) = holder();
+    client.set_ttl(at(100), id, 30_000).unwrap();
+    timeout(&mut client, 100);
+    client.set_ttl(at(200), id, 20_000).unwrap();
+    let (stamp, token, ttl) = (200_000_000, 101, 20_000);
+    assert_eq!(timeout(&mut client, 200).asks, [Ask::Raise { stamp, token, ttl }]);
+    answered(&mut client, 300, &renewed(200, 20_000));
+    assert_eq!(until(&client), Some(200 + 19_800));
+    assert!(matches!(
+        timeout(&mut client, 200 + 20_000 / 3).asks[..],
+        [Ask::Renew { .. }]
+    ));
+}
+
 #[test]
 fn a_new_leader_hears_of_who_waits() {
     let mut client = client();
@@ -276,6 +295,49 @@ fn a_new_leader_hears_of_who_waits() {
         timeout(&mut client, 130).asks[..],
         [Ask::Acquire { .. }]
     ));
+}
+
+/// Who waits for long may ask for any number of other locks meanwhile.
+#[test]
+fn who_waits_does_not_hold_the_floor_down() {
+    let mut client = client();
+    client.acquire(at(0), wish(10_000), None).unwrap();
+    timeout(&mut client, 0);
+    let second = client.acquire(at(1), wish(10_000), None).unwrap();
+    let floor = |client: &mut Client, millis| match timeout(client, millis).asks[..] {
+        [
+            Ask::Acquire {
+                request: 2, floor, ..
+            },
+        ] => Some(floor),
+        _ => None,
+    };
+    // Its acquire may not have arrived.
+    assert_eq!(floor(&mut client, 1), Some(1));
+    answered(&mut client, 2, &Answer::Queued { request: 1 });
+    assert_eq!(floor(&mut client, 202), Some(2));
+    // It is asked for again: then it is not below.
+    let requests = vec![1];
+    answered(&mut client, 203, &Answer::Unknown { requests });
+    assert!(matches!(
+        timeout(&mut client, 203).asks[..],
+        [Ask::Acquire {
+            request: 1,
+            floor: 1,
+            ..
+        }]
+    ));
+    // What it gives up is not below before the group has heard it.
+    answered(&mut client, 204, &Answer::Queued { request: 1 });
+    client
+        .release(at(205), second, &mut ClientOutput::default())
+        .unwrap();
+    let floor = 2;
+    assert!(
+        timeout(&mut client, 205)
+            .asks
+            .contains(&Ask::Cancel { request: 2, floor })
+    );
 }
 
 #[test]

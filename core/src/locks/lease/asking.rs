@@ -105,7 +105,7 @@ impl Leases {
         heard: Heard,
         deeds: &mut Deeds,
     ) {
-        if let Some(why) = self.refuses(cx, request, floor, wish) {
+        if let Some(why) = self.refuses(cx, from, request, floor, wish) {
             return deeds.replies.push((from, Answer::Denied { request, why }));
         }
         // The first of several copies counts: the lease is no longer than what its sender expects.
@@ -119,7 +119,7 @@ impl Leases {
     }
 
     /// Says why a wish is not even appended.
-    fn refuses(&self, cx: &At<'_>, request: u64, floor: u64, wish: &Wish) -> Option<Denial> {
+    fn refuses(&self, cx: &At<'_>, from: Life, request: u64, floor: u64, wish: &Wish) -> Option<Denial> {
         let (table, terms) = (cx.table, cx.terms);
         let valid = (1..=wish.capacity).contains(&wish.units)
             && (MIN_TTL..=terms.max_ttl).contains(&wish.ttl)
@@ -127,7 +127,7 @@ impl Leases {
         if !valid {
             return Some(Denial::Invalid);
         }
-        if request >= floor.saturating_add(MAX_OPEN) {
+        if is_too_far(cx, from, request, floor) {
             return Some(Denial::TooManyRequests);
         }
         let lock = table.lock(&wish.key);
@@ -254,7 +254,9 @@ impl Leases {
     }
 
     fn cancel(&mut self, cx: &At<'_>, from: Life, request: u64, floor: u64, deeds: &mut Deeds) {
-        if cx.table.is_over(from, request) && !self.asked.contains_key(&(from, request)) {
+        let over = cx.table.is_over(from, request) && !self.asked.contains_key(&(from, request));
+        // What is too far above was not appended either, and would be remembered for nothing.
+        if over || is_too_far(cx, from, request, floor) {
             return deeds.replies.push((from, Answer::Cancelled { request }));
         }
         if let Some(waiting) = self.waiting.get_mut(&(from, request)) {
@@ -272,4 +274,9 @@ impl Leases {
             floor,
         });
     }
+}
+
+/// Whether a request is so far above its owner's floor that the table will not remember it.
+fn is_too_far(cx: &At<'_>, owner: Life, request: u64, floor: u64) -> bool {
+    request >= floor.max(cx.table.floor_of(owner)).saturating_add(MAX_OPEN)
 }

@@ -21,7 +21,7 @@ impl Leases {
 
     /// A process has said goodbye, and believes in nothing any more.
     pub(crate) fn owner_left(&mut self, cx: &At<'_>, node: NodeId, deeds: &mut Deeds) {
-        if !cx.table.knows(node) || !self.dropped.insert(node) {
+        if !cx.table.knows(node) {
             return;
         }
         deeds.changes.push(Change::DropOwner { node });

@@ -2,9 +2,11 @@
 
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod queues;
 mod watches;
 
 use super::*;
+use crate::id::NodeId;
 use crate::locks::ask::{Ask, Denial, Wish};
 use alloc::vec;
 use bytes::Bytes;
@@ -412,11 +414,12 @@ fn nothing_is_appended_for_who_waits_while_the_group_is_closed() {
     assert_eq!(leader.table.granted(life(2), 1), Some(102));
 }
 
-/// A cancel that arrives when its request is forgotten ends nothing, and must not keep the lease from ending.
+/// Who waits is told that the lock is free when the cancel is appended: it has to be true when it is applied.
 #[test]
-fn a_lease_ends_though_a_late_cancel_was_appended() {
+fn a_late_cancel_ends_a_lease_whatever_floor_came_before() {
     let mut leader = Leader::new(0);
     leader.acquire(0, 1, 1, wish("a"));
+    leader.acquire(0, 2, 1, wish("a"));
     leader.commit(0);
     let later = Ask::Acquire {
         stamp: 1,
@@ -427,11 +430,10 @@ fn a_lease_ends_though_a_late_cancel_was_appended() {
     leader.ask(1, 1, &later);
     let cancel = Ask::Cancel { request: 1, floor: 1 };
     leader.ask(2, 1, &cancel);
+    leader.wait(2, 2, 1);
     leader.commit(3);
-    assert!(leader.table.holder(101).is_some());
-    leader.timeout(10_101);
-    leader.commit(10_101);
     assert!(leader.table.holder(101).is_none());
+    assert!(leader.table.granted(life(2), 1).is_some());
 }
 
 #[test]
@@ -476,4 +478,85 @@ fn a_request_that_is_not_known_is_asked_for_again() {
     leader.wait(0, 1, 7);
     let requests = vec![7];
     assert_eq!(leader.replies(), [(life(1), Answer::Unknown { requests })]);
+}
+
+/// As [`Client`](crate::locks::Client) does it: who waits is below the floor, and so is not in the way of what comes after.
+#[test]
+fn who_waits_for_long_may_ask_for_other_locks() {
+    let mut leader = Leader::new(0);
+    leader.acquire(0, 1, 1, wish("a"));
+    leader.acquire(0, 2, 1, wish("a"));
+    leader.commit(0);
+    for request in 2..=3 * MAX_OPEN {
+        let (stamp, floor, wish) = (0, request, wish("b"));
+        leader.ask(
+            0,
+            2,
+            &Ask::Acquire {
+                stamp,
+                request,
+                floor,
+                wish,
+            },
+        );
+        leader.commit(0);
+        let token = leader.table.granted(life(2), request).unwrap();
+        leader.release(0, 2, token);
+        leader.commit(0);
+    }
+    // Nor does a message matter that counts from further below.
+    leader.acquire(0, 2, 3 * MAX_OPEN + 1, wish("b"));
+    leader.wait(1, 2, 1);
+    leader.release(1, 1, 101);
+    leader.commit(1);
+    assert!(leader.table.granted(life(2), 1).is_some());
+    assert!(leader.table.granted(life(2), 3 * MAX_OPEN + 1).is_some());
+}
+
+#[test]
+fn cancels_of_what_nobody_asked_for_do_not_fill_the_table() {
+    let mut leader = Leader::new(0);
+    for request in MAX_OPEN - 1..=2 * MAX_OPEN {
+        leader.ask(0, 1, &Ask::Cancel { request, floor: 0 });
+    }
+    assert_eq!(leader.appended.len(), 1);
+    leader.commit(0);
+    // They are answered, so that nobody asks for ever.
+    assert_eq!(leader.replies().len() as u64, MAX_OPEN + 2);
+}
+
+#[test]
+fn a_copy_that_is_over_when_it_is_applied_leaves_nothing() {
+    let mut leader = Leader::new(0);
+    let acquire = |request, floor| Ask::Acquire {
+        stamp: 0,
+        request,
+        floor,
+        wish: wish("a"),
+    };
+    leader.ask(0, 1, &acquire(5, 5));
+    // Was on its way for longer: all below 5 is over, and that is appended.
+    leader.ask(0, 1, &acquire(3, 0));
+    leader.commit(0);
+    assert!(leader.leases.asked.is_empty());
+    assert!(
+        leader
+            .replies()
+            .contains(&(life(1), Answer::Cancelled { request: 3 }))
+    );
+    assert_eq!(leader.table.lock("a").unwrap().waiting(), 0);
+}
+
+#[test]
+fn what_arrives_after_a_goodbye_is_dropped_too() {
+    let mut leader = Leader::new(0);
+    for request in 1..=3 {
+        leader.acquire(0, 1, request, wish("a"));
+        leader.commit(0);
+        leader.with(0, |leases, cx, deeds| {
+            leases.owner_left(cx, life(1).node, deeds);
+        });
+        leader.commit(0);
+        assert!(!leader.table.knows(life(1).node));
+    }
 }

@@ -1,6 +1,6 @@
 //! Tests of the table, one change at a time.
 
-use super::{Change, Effect, Table};
+use super::{Change, Effect, MAX_RECORDS, Table};
 use crate::consensus::Life;
 use crate::id::NodeId;
 use crate::locks::codec::{put_table, read_table};
@@ -252,12 +252,17 @@ fn a_stale_token_releases_nothing() {
 #[test]
 fn a_late_copy_of_what_is_over_is_not_granted() {
     let mut world = World::new();
+    let over = |request| Effect::Ended {
+        owner: life(1),
+        request,
+        key: None,
+    };
     world.acquire(1, 1, wish("a"));
     world.release(1, 101);
-    assert_eq!(world.acquire(1, 1, wish("a")), []);
+    assert_eq!(world.acquire(1, 1, wish("a")), [over(1)]);
     // Nor one that was given up before it arrived.
     world.cancel(1, 2);
-    assert_eq!(world.acquire(1, 2, wish("a")), []);
+    assert_eq!(world.acquire(1, 2, wish("a")), [over(2)]);
     // Nor one that its owner says is over.
     world.apply(Change::Acquire {
         owner: life(1),
@@ -265,7 +270,7 @@ fn a_late_copy_of_what_is_over_is_not_granted() {
         floor: 9,
         wish: Arc::new(wish("b")),
     });
-    assert_eq!(world.acquire(1, 8, wish("a")), []);
+    assert_eq!(world.acquire(1, 8, wish("a")), [over(8)]);
     assert_eq!(world.holders("a"), []);
     assert!(world.table.is_over(life(1), 8) && !world.table.is_over(life(1), 10));
 }
@@ -410,4 +415,86 @@ fn who_holds_or_waits_is_not_forgotten() {
     world.release(1, 101);
     world.apply(forget(1));
     assert!(!world.table.knows(life(1).node));
+}
+
+#[test]
+fn what_waits_or_is_held_is_remembered_below_the_floor() {
+    let mut world = World::new();
+    world.acquire(1, 1, wish("a"));
+    world.acquire(2, 1, wish("a"));
+    for who in [1, 2] {
+        world.apply(Change::Acquire {
+            owner: life(who),
+            request: 9,
+            floor: 9,
+            wish: Arc::new(wish("b")),
+        });
+    }
+    assert_eq!(world.table.granted(life(1), 1), Some(101));
+    assert!(world.table.waits_for(life(2), 1).is_some());
+    // A cancel finds the lock, whatever floor comes with it; and what ends below the floor leaves nothing.
+    let effects = world.apply(Change::Cancel {
+        owner: life(1),
+        request: 1,
+        floor: 9,
+    });
+    assert!(matches!(effects[0], Effect::Freed { token: 101, .. }));
+    assert_eq!(granted(&world.grant(2, 1, "a")), Some(103));
+    world.release(2, 103);
+    for who in [1, 2] {
+        assert!(world.table.is_over(life(who), 1));
+        assert!(!world.table.owners[&life(who)].requests.contains_key(&1));
+    }
+    assert_eq!(world.holders("a"), []);
+}
+
+#[test]
+fn lives_of_a_process_are_told_apart_and_leave_together() {
+    let mut world = World::new();
+    let owner = Life { number: 1, ..life(1) };
+    world.acquire(1, 1, wish("a"));
+    let (request, floor) = (1, 0);
+    world.apply(Change::Acquire {
+        owner,
+        request,
+        floor,
+        wish: Arc::new(wish("b")),
+    });
+    // What an earlier life held, a later one cannot release.
+    assert_eq!(world.apply(Change::Release { owner, token: 101 }), []);
+    world.apply(Change::DropOwner { node: owner.node });
+    assert_eq!(world.table.locks().len(), 0);
+    assert!(!world.table.knows(owner.node));
+}
+
+#[test]
+fn the_newest_records_are_kept_and_only_what_is_below_the_floor_is_over() {
+    let mut world = World::new();
+    let by = life(2).node;
+    for request in 1..=MAX_RECORDS as u64 + 1 {
+        world.acquire(1, request, wish("a"));
+        let (token, at_once) = (100 + request, true);
+        world.apply(Change::Revoke { by, token, at_once });
+    }
+    let tokens: Vec<u64> = world.table.records().map(|record| record.token).collect();
+    assert_eq!(tokens, (102..=101 + MAX_RECORDS as u64).collect::<Vec<_>>());
+    let (owner, request, floor) = (life(1), 900, 900);
+    world.apply(Change::Cancel {
+        owner,
+        request,
+        floor: 0,
+    });
+    world.apply(Change::Cancel {
+        owner,
+        request: 901,
+        floor,
+    });
+    assert!(!world.table.is_over(owner, 902) && world.table.is_over(owner, 899));
+    let floor = 902;
+    world.apply(Change::Cancel {
+        owner,
+        request: 903,
+        floor,
+    });
+    assert!(!world.table.is_over(owner, 902) && world.table.is_over(owner, 901));
 }

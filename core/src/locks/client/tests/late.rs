@@ -1,0 +1,204 @@
+//! Tests of answers that are late, early or another group's, and of what is told again.
+
+use super::*;
+
+fn other_group() -> Group {
+    Group {
+        founder: life(2),
+        founding: 1,
+    }
+}
+
+#[test]
+fn nothing_counts_from_before_it_was_asked_for_or_from_the_future() {
+    let mut client = client();
+    client.acquire(at(100), wish(10_000), None).unwrap();
+    timeout(&mut client, 100);
+    for stamp in [50, 201] {
+        assert_eq!(answered(&mut client, 200, &granted(stamp, 10_000)), []);
+    }
+    assert_eq!(answered(&mut client, 200, &granted(100, 3000)).len(), 1);
+    assert_eq!(answered(&mut client, 200, &renewed(50, 10_000)), []);
+    assert_eq!(until(&client), Some(100 + 2970));
+}
+
+#[test]
+fn what_a_life_asked_for_is_not_granted_to_the_next() {
+    let mut client = client();
+    client.acquire(at(0), wish(10_000), None).unwrap();
+    timeout(&mut client, 0);
+    client.end_life(at(1000), LostReason::Abandoned, &mut ClientOutput::default());
+    let late = Answer::Granted {
+        request: 2,
+        token: 101,
+        stamp: 500_000_000,
+        lease: 10_000,
+    };
+    assert_eq!(answered(&mut client, 1000, &late), []);
+    assert_eq!(client.held().count(), 0);
+}
+
+#[test]
+fn another_group_says_nothing_of_what_is_held() {
+    let (mut client, _) = holder();
+    let gone = Answer::Gone {
+        tokens: vec![101],
+        revoked: false,
+    };
+    for answer in [renewed(3000, 10_000), gone] {
+        let mut out = ClientOutput::default();
+        client.answered(at(4000), other_group(), &answer, &mut out);
+        assert_eq!(out, ClientOutput::default());
+    }
+    assert_eq!(until(&client), Some(9900));
+}
+
+#[test]
+fn a_longer_lease_is_asked_for_until_it_is_agreed_on() {
+    let (mut client, id) = holder();
+    client.set_ttl(at(100), id, 20_000).unwrap();
+    timeout(&mut client, 100);
+    // This one was under way before.
+    answered(&mut client, 200, &renewed(99, 10_000));
+    let next = client.poll_timeout().unwrap();
+    let mut out = ClientOutput::default();
+    client.handle_timeout(next, &mut out);
+    assert!(matches!(out.asks[..], [Ask::Raise { ttl: 20_000, .. }]));
+}
+
+#[test]
+fn who_waits_also_waits_for_the_group_to_open() {
+    for wait in [true, false] {
+        let mut client = client();
+        let wish = Wish { wait, ..wish(10_000) };
+        client.acquire(at(0), wish, None).unwrap();
+        timeout(&mut client, 0);
+        let (request, why) = (1, Denial::NotOpen);
+        let events = answered(&mut client, 10, &Answer::Denied { request, why });
+        assert_eq!(
+            (events.len(), client.wanted()),
+            if wait { (0, 1) } else { (1, 0) }
+        );
+        let later = client.poll_timeout();
+        assert!(later.is_none_or(|later| later > at(10)));
+    }
+}
+
+/// A client that has given a lock back, and one up, and heard nothing of it.
+fn ending() -> Client {
+    let (mut client, held) = holder();
+    let wanted = client.acquire(at(60), wish(10_000), None).unwrap();
+    timeout(&mut client, 60);
+    for id in [held, wanted] {
+        client.release(at(100), id, &mut ClientOutput::default()).unwrap();
+    }
+    assert_eq!(timeout(&mut client, 100).asks.len(), 2);
+    client
+}
+
+#[test]
+fn endings_are_told_until_they_are_heard_or_do_not_matter() {
+    let mut heard = ending();
+    assert!(heard.poll_timeout().is_some());
+    answered(&mut heard, 200, &Answer::Released { tokens: vec![101] });
+    answered(&mut heard, 200, &Answer::Cancelled { request: 2 });
+    assert_eq!(heard.poll_timeout(), None);
+
+    let mut unheard = ending();
+    while let Some(next) = unheard.poll_timeout() {
+        assert!(next <= at(12_000));
+        unheard.handle_timeout(next, &mut ClientOutput::default());
+    }
+
+    // A new leader hears of them at once; another life has nothing to say of them.
+    let mut told = ending();
+    told.set_leader(at(150), Some((group(), life(2))));
+    assert_eq!(timeout(&mut told, 150).asks.len(), 2);
+    let mut ended = ending();
+    ended.end_life(at(150), LostReason::Abandoned, &mut ClientOutput::default());
+    assert_eq!(ended.poll_timeout(), None);
+}
+
+#[test]
+fn endings_are_bounded() {
+    let mut client = client();
+    for token in 0..2 * MAX_ENDINGS as u64 {
+        let id = client.acquire(at(0), wish(10_000), None).unwrap();
+        client.release(at(0), id, &mut ClientOutput::default()).unwrap();
+        // Nobody wants what this grants.
+        let stale = Answer::Granted {
+            request: 1,
+            token,
+            stamp: 0,
+            lease: 10_000,
+        };
+        answered(&mut client, 0, &stale);
+    }
+    assert_eq!(
+        (client.cancels.len(), client.releases.len()),
+        (MAX_ENDINGS, MAX_ENDINGS)
+    );
+}
+
+#[test]
+fn it_is_at_risk_each_time_that_renewals_stop() {
+    let (mut client, id) = holder();
+    answered(&mut client, 5000, &renewed(5000, 10_000));
+    let mut risks = Vec::new();
+    let mut now = 5000;
+    let mut run = |client: &mut Client, end: u64| {
+        while now < end {
+            now += 100;
+            risks.extend(timeout(client, now).events);
+        }
+        risks.clone()
+    };
+    assert_eq!(run(&mut client, 11_600), []);
+    let risk = |until| LockEvent::AtRisk { id, until: at(until) };
+    assert_eq!(run(&mut client, 12_000), [risk(14_900)]);
+    answered(&mut client, 12_000, &renewed(12_000, 10_000));
+    assert_eq!(run(&mut client, 19_000), [risk(14_900), risk(21_900)]);
+}
+
+#[test]
+fn many_locks_are_renewed_in_messages_that_fit() {
+    let mut client = client();
+    for token in 1..=2 * MAX_LIST as u64 + 1 {
+        client.acquire(at(0), wish(10_000), None).unwrap();
+        let answer = Answer::Granted {
+            request: token,
+            token,
+            stamp: 0,
+            lease: 10_000,
+        };
+        assert_eq!(answered(&mut client, 0, &answer).len(), 1);
+    }
+    let asks = timeout(&mut client, 3333).asks;
+    let lens: Vec<usize> = asks
+        .iter()
+        .map(|ask| match ask {
+            Ask::Renew { tokens, .. } => tokens.len(),
+            _ => 0,
+        })
+        .collect();
+    assert_eq!(lens, [MAX_LIST, MAX_LIST, 1]);
+}
+
+#[test]
+fn who_leaves_waits_for_nothing() {
+    let mut client = client();
+    let id = client.acquire(at(0), wish(10_000), None).unwrap();
+    let list = client.list(at(0), LockFilter::new(), None, at(5000)).unwrap();
+    let mut out = ClientOutput::default();
+    client.leave(at(10), &mut out);
+    let failed = |id| LockEvent::Failed {
+        id,
+        error: LockError::Leaving,
+    };
+    assert_eq!(out.events, [failed(id), failed(list)]);
+    assert_eq!(client.wanted(), 0);
+    assert!(matches!(
+        timeout(&mut client, 10).asks[..],
+        [Ask::Cancel { request: 1, .. }]
+    ));
+}
