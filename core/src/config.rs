@@ -171,7 +171,7 @@ config! {
     max_waiters: u32 = 100,
     /// How many locks may be held or waited for, 1 to 65,536. Default 20,000.
     max_locks: u32 = 20_000,
-    /// Bytes of keys and metadata of all holders and waiters, 4 KiB to 8 MiB. Default 4 MiB.
+    /// Bytes of keys and metadata of all holders and waiters, and 64 for each of them, 4 KiB to 8 MiB. Default 4 MiB.
     max_lock_bytes: u32 = 4 << 20,
 
     /// How long a message is retransmitted before its sender gives up, 10 ms to 10 min. Default 5 s.

@@ -255,7 +255,7 @@ pub struct LockCounts {
     pub held: usize,
     /// Requests that wait for them.
     pub waiting: usize,
-    /// Bytes of their keys and metadata.
+    /// Bytes of keys and metadata of all who hold and wait, and 64 for each of them.
     pub bytes: usize,
     /// Locks that this node believes to hold.
     pub own_held: usize,

@@ -38,6 +38,8 @@ struct Want {
     deadline: Option<Instant>,
     /// Whether the leader knows that it waits.
     queued: bool,
+    /// How often it was asked for under this number: never, once, or more.
+    copies: u8,
     send_at: Instant,
     again: Duration,
 }
@@ -158,6 +160,7 @@ impl Client {
             since: now,
             deadline,
             queued: false,
+            copies: 0,
             send_at: now,
             again: ASK_AGAIN,
         };
@@ -271,7 +274,7 @@ impl Client {
             if let Some(mut want) = self.wants.remove(request) {
                 self.next += 1;
                 (want.since, want.send_at, want.queued) = (now, now, false);
-                want.again = ASK_AGAIN;
+                (want.again, want.copies) = (ASK_AGAIN, 0);
                 self.wants.insert(self.next, want);
             }
         }
@@ -380,6 +383,12 @@ impl Client {
                 stamp,
                 lease,
             } => self.granted(now, group, request, token, stamp, lease, out),
+            // Who led before has no say any more about what the present group is asked.
+            Answer::Queued { .. }
+            | Answer::Denied { .. }
+            | Answer::Unknown { .. }
+            | Answer::Cancelled { .. }
+                if self.leader.is_none_or(|(of, _)| of != group) => {}
             Answer::Queued { request } => {
                 if let Some(want) = self.wants.get_mut(&request) {
                     want.queued = true;
@@ -571,6 +580,10 @@ impl Client {
             },
             Denial::NotOpen => LockError::NotOpen,
         };
+        if want.copies > 1 {
+            // Another copy may be granted yet.
+            self.give_up(now, request);
+        }
         self.wants.remove(&request);
         out.events.push(LockEvent::Failed { id, error });
     }
@@ -671,6 +684,7 @@ impl Client {
             } else if want.send_at <= now {
                 want.send_at = now + want.again;
                 want.again = (want.again * 2).min(ASK_AGAIN_AT_MOST);
+                want.copies = (want.copies + 1).min(2);
                 out.asks.push(Ask::Acquire {
                     stamp,
                     request,

@@ -31,7 +31,7 @@ pub struct Terms {
     pub max_waiters: u32,
     /// How many locks there may be.
     pub max_locks: u32,
-    /// How many bytes of keys and metadata.
+    /// How large the table may be, as [`Table::bytes`] counts.
     pub max_bytes: u32,
 }
 

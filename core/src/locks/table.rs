@@ -331,7 +331,7 @@ pub struct Table {
     pub(super) records: VecDeque<Record>,
     /// Counts who ever waited.
     pub(super) arrivals: u64,
-    /// Bytes of keys and metadata.
+    /// Bytes of keys and metadata, with what is counted for each holder and waiter.
     pub(super) bytes: usize,
 }
 
@@ -458,7 +458,7 @@ impl Table {
         known
             .requests
             .insert(request, Request::Waits(wish.key.clone(), place));
-        self.bytes += cost(wish);
+        self.bytes += cost(&wish.key, &wish.metadata);
         let waiter = Waiter {
             owner,
             request,
@@ -492,7 +492,7 @@ impl Table {
             queue: BTreeMap::new(),
         });
         lock.holders.insert(token, holder);
-        self.bytes += cost(wish);
+        self.bytes += cost(&wish.key, &wish.metadata);
         self.tokens.insert(token, wish.key.clone());
         let known = self.owners.entry(owner).or_default();
         known.requests.insert(request, Request::Granted(token));
@@ -524,7 +524,7 @@ impl Table {
             return None;
         }
         lock.queue.pop_first();
-        self.bytes = self.bytes.saturating_sub(cost(&wish));
+        self.bytes = self.bytes.saturating_sub(cost(&wish.key, &wish.metadata));
         if planted(PlantedBug::WokenButNotGranted) {
             self.forget_if_idle(key);
             return None;
@@ -537,7 +537,7 @@ impl Table {
         let lock = self.locks.get_mut(&key)?;
         let holder = lock.holders.get(&token).filter(|&holder| whose(holder))?;
         let owner = holder.owner;
-        self.bytes = self.bytes.saturating_sub(key.len() + holder.metadata.len());
+        self.bytes = self.bytes.saturating_sub(cost(&key, &holder.metadata));
         if let Some(known) = self.owners.get_mut(&owner) {
             known.end(holder.request);
         }
@@ -579,7 +579,7 @@ impl Table {
         let (key, place) = (key.clone(), *place);
         known.end(request);
         let waiter = self.locks.get_mut(&key)?.queue.remove(&place)?;
-        self.bytes = self.bytes.saturating_sub(cost(&waiter.wish));
+        self.bytes = self.bytes.saturating_sub(cost(&key, &waiter.wish.metadata));
         self.forget_if_idle(&key);
         Some(Effect::Ended {
             owner,
@@ -743,7 +743,7 @@ impl Table {
         self
     }
 
-    /// Returns the bytes of all keys and metadata, of holders and of who waits.
+    /// Returns the bytes of keys and metadata of all who hold and wait, and 64 for each of them.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -754,6 +754,10 @@ impl Table {
     }
 }
 
-fn cost(wish: &Wish) -> usize {
-    wish.key.len() + wish.metadata.len()
+/// Counted for each holder and waiter beside its key and metadata: without it, readers of one key would cost nothing.
+const OVERHEAD: usize = 64;
+
+/// Returns what somebody who holds or waits adds to the size of the table.
+pub(super) fn cost(key: &Key, metadata: &[u8]) -> usize {
+    OVERHEAD + key.len() + metadata.len()
 }

@@ -5,7 +5,7 @@ use super::{
     read_metadata, read_wish,
 };
 use crate::locks::key::Key;
-use crate::locks::table::{Holder, Lock, Owner, Place, Record, Request, Table, Waiter};
+use crate::locks::table::{Holder, Lock, Owner, Place, Record, Request, Table, Waiter, cost};
 use crate::wire::Reader;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -131,7 +131,7 @@ fn read_lock(reader: &mut Reader<'_>, key: &Key, table: &mut Table) -> Option<Lo
             revoked: flags & 2 != 0,
             metadata: read_metadata(reader)?,
         };
-        table.bytes += key.len() + holder.metadata.len();
+        table.bytes += cost(key, &holder.metadata);
         let known = table.tokens.insert(token, key.clone());
         if known.is_some()
             || lock
@@ -148,7 +148,7 @@ fn read_lock(reader: &mut Reader<'_>, key: &Key, table: &mut Table) -> Option<Lo
         let (owner, request) = (read_life(reader)?, reader.u64()?);
         let wish = read_wish(reader)?;
         let place = Place::new(wish.priority, arrival);
-        table.bytes += key.len() + wish.metadata.len();
+        table.bytes += cost(key, &wish.metadata);
         let waits = Request::Waits(key.clone(), place);
         let known = table.owners.entry(owner).or_default();
         let known = known.requests.insert(request, waits);

@@ -428,10 +428,10 @@ fn fault(table: &Table) -> Option<String> {
         }
         bytes += lock
             .holders()
-            .map(|(_, holder)| key.len() + holder.metadata.len())
+            .map(|(_, holder)| 64 + key.len() + holder.metadata.len())
             .sum::<usize>();
         for waiter in lock.queue() {
-            bytes += key.len() + waiter.wish.metadata.len();
+            bytes += 64 + key.len() + waiter.wish.metadata.len();
             if table.waits_for(waiter.owner, waiter.request) != Some(key) {
                 return Some(format!("{key}: a waiter is not known to wait"));
             }

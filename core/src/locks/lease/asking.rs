@@ -4,7 +4,7 @@ use super::{At, Deeds, Heard, Leases, MAX_OPEN, MIN_TTL, Question};
 use crate::consensus::Life;
 use crate::locks::ask::{Answer, Ask, Denial, Wish};
 use crate::locks::key::MAX_METADATA_BYTES;
-use crate::locks::table::{Change, Holder, Table};
+use crate::locks::table::{Change, Holder, Table, cost};
 use crate::planted::{PlantedBug, planted};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -142,7 +142,7 @@ impl Leases {
         }
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let full = lock.is_none() && count(table.locks().len() + self.asked.len()) >= terms.max_locks;
-        let bytes = table.bytes() + wish.key.len() + wish.metadata.len();
+        let bytes = table.bytes() + cost(&wish.key, &wish.metadata);
         (full || count(bytes) > terms.max_bytes).then_some(Denial::TableFull)
     }
 

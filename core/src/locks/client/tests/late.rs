@@ -202,3 +202,40 @@ fn who_leaves_waits_for_nothing() {
         [Ask::Cancel { request: 1, .. }]
     ));
 }
+
+/// The acquire was refused, and a copy of it that was sent meanwhile is granted: nobody would ever use that.
+#[test]
+fn a_copy_of_what_was_refused_is_cancelled() {
+    for copies in 1..=2 {
+        let mut client = client();
+        client.acquire(at(0), wish(10_000), None).unwrap();
+        timeout(&mut client, 0);
+        if copies == 2 {
+            assert_eq!(timeout(&mut client, 200).asks.len(), 1);
+        }
+        let (request, why) = (1, Denial::TableFull);
+        assert_eq!(
+            answered(&mut client, 210, &Answer::Denied { request, why }).len(),
+            1
+        );
+        let asks = timeout(&mut client, 210).asks;
+        let cancelled = matches!(asks[..], [Ask::Cancel { request: 1, .. }]);
+        assert_eq!(cancelled, copies == 2);
+    }
+}
+
+#[test]
+fn another_group_says_nothing_of_what_is_wanted() {
+    let mut client = client();
+    client.acquire(at(0), wish(10_000), None).unwrap();
+    timeout(&mut client, 0);
+    let request = 1;
+    let why = Denial::TableFull;
+    let denied = Answer::Denied { request, why };
+    for answer in [denied, Answer::Queued { request }, Answer::Cancelled { request }] {
+        let before = client.clone();
+        let mut out = ClientOutput::default();
+        client.answered(at(10), other_group(), &answer, &mut out);
+        assert_eq!((&client, out), (&before, ClientOutput::default()));
+    }
+}
