@@ -367,6 +367,7 @@ impl Consensus {
         self.client_due(cx);
         self.leases_due(cx);
         self.leave_due(cx);
+        self.flush(cx);
         self.after(cx);
         if self.announce_at <= cx.now {
             self.forget_others();
@@ -386,6 +387,13 @@ impl Consensus {
         self.election_at = cx.now + self.election_timeout(cx.config);
         let mut out = Output::default();
         self.replica.pre_campaign(cx.now, &mut out);
+        self.carry_out(cx, out);
+    }
+
+    /// Tells the peers of a leader what is new, once for all that came in at the same time.
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        let mut out = Output::default();
+        self.replica.flush(cx.now, &mut out);
         self.carry_out(cx, out);
     }
 
@@ -476,7 +484,8 @@ impl Consensus {
             self.wake = None;
             return;
         }
-        let mut wake = Some(if self.soon { now } else { self.announce_at });
+        let soon = self.soon || self.replica.has_unsent();
+        let mut wake = Some(if soon { now } else { self.announce_at });
         wake = earliest(wake, self.found_by);
         wake = earliest(wake, self.draws.next());
         wake = earliest(wake, self.client.poll_timeout());

@@ -166,7 +166,7 @@ impl Replica {
                 }
                 return out.answers.push((group, answer.clone()));
             }
-            Message::Draw { request } => return self.on_draw(now, group, from, request, out),
+            Message::Draw { request } => return self.on_draw(group, from, request, out),
             Message::Drawn { request, token } => {
                 self.highest = self.highest.max(token.unwrap_or(0));
                 return out.drawn.push(Drawn {
@@ -250,16 +250,16 @@ impl Replica {
     }
 
     /// Asks the leader of a group for a token, under a number of the caller's choice. The answer comes as [`Drawn`].
-    pub fn ask(&mut self, now: Instant, group: Group, leader: Life, request: u64, out: &mut Output) {
+    pub fn ask(&mut self, group: Group, leader: Life, request: u64, out: &mut Output) {
         self.asked = true;
         if leader == self.life {
-            self.on_draw(now, group, leader, request, out);
+            self.on_draw(group, leader, request, out);
         } else {
             self.send_to(group, leader, Message::Draw { request }, out);
         }
     }
 
-    fn on_draw(&mut self, now: Instant, group: Group, from: Life, request: u64, out: &mut Output) {
+    fn on_draw(&mut self, group: Group, from: Life, request: u64, out: &mut Output) {
         let part = self
             .part
             .as_ref()
@@ -272,7 +272,7 @@ impl Replica {
         }
         if part.gate() == Some(true) {
             let command = Command::Draw { to: from, request };
-            self.propose(now, command, out);
+            self.propose(command);
         } else {
             self.answer(group, from, request, None, out);
         }
@@ -333,7 +333,7 @@ impl Replica {
         for (to, request, token) in answers {
             self.answer(group, to, request, token, out);
         }
-        self.carry_out(now, deeds, out);
+        self.carry_out(deeds, out);
     }
 
     /// **SAFETY (tokens across groups)** Returns the floor that a vote carries: above every token that this node knows

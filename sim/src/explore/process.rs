@@ -191,18 +191,18 @@ impl Process {
                 self.replica.beat(&mut out);
             }
             (Act::Open, _) => {
-                self.replica.open(at, &mut out);
+                self.replica.open(at);
             }
             (Act::Ask { request, .. }, &Target::Leader(group, leader, _)) => {
                 self.asked.push(Asked { request, at: now });
-                self.replica.ask(at, group, leader, u64::from(request), &mut out);
+                self.replica.ask(group, leader, u64::from(request), &mut out);
             }
             (Act::Learn(_), &Target::Peer(peer)) => self.replica.add_learner(peer, &mut out),
             (Act::Fill(_), &Target::Peer(peer)) => {
-                self.replica.fill_seat(at, peer, &mut out);
+                self.replica.fill_seat(peer);
             }
             (Act::Empty(_), &Target::Peer(peer)) => {
-                self.replica.empty_seat(at, peer, &mut out);
+                self.replica.empty_seat(peer, &mut out);
             }
             (Act::Abandon, _) => {
                 // SAFETY (abandon): beliefs end first.
@@ -222,6 +222,7 @@ impl Process {
             }
             _ => unreachable!("{act:?} has another kind of target"),
         }
+        self.replica.flush(at, &mut out);
         deed.grants = grants(self.life(), &out);
         self.believe(&mut out);
         self.take_answers(now, &mut out, &mut deed);

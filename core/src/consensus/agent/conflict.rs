@@ -3,7 +3,6 @@
 use super::Consensus;
 use super::announce::Sighting;
 use crate::consensus::life::Group;
-use crate::consensus::replica::Output;
 use crate::event::{AbandonReason, Event};
 use crate::outbox::Context;
 use crate::planted::{PlantedBug, planted};
@@ -75,10 +74,8 @@ impl Consensus {
         if self.replica.leadership().is_none() || planted(PlantedBug::CloseLeftOut) {
             return;
         }
-        let mut out = Output::default();
-        if !self.replica.close(cx.now, &mut out) {
+        if !self.replica.close(cx.now) {
             self.replica.prolong_close(cx.now);
         }
-        self.carry_out(cx, out);
     }
 }

@@ -106,7 +106,7 @@ impl Consensus {
             self.see_to_learners(now, cx.config, &mut out);
             self.see_to_seats(now, cx.config, &mut out);
         }
-        self.replica.open(now, &mut out);
+        self.replica.open(now);
         if self.reign.as_ref().is_some_and(|reign| reign.beat_at <= now) {
             let round = self.replica.beat(&mut out);
             let alone = self.replica.completed_round() >= round;
@@ -202,12 +202,12 @@ impl Consensus {
             .find(|&seat| gone(seat))
             .or_else(|| others.clone().find(|&seat| leaves(seat)));
         if let Some(seat) = empty.filter(|_| !kept)
-            && self.replica.empty_seat(now, seat, out)
+            && self.replica.empty_seat(seat, out)
         {
             return;
         }
         for (_, life) in learners {
-            if self.replica.fill_seat(now, life, out) {
+            if self.replica.fill_seat(life) {
                 return;
             }
         }

@@ -28,8 +28,8 @@ impl Consensus {
         self.may_ask()?;
         let (wish, deadline) = request.check(cx.now, cx.config, self.client.max_ttl())?;
         let id = self.client.acquire(cx.now, wish, deadline)?;
-        self.client_due(cx);
-        self.after(cx);
+        // What several commands ask for goes out together.
+        self.rearm(cx.now, cx.config);
         Ok(id)
     }
 
@@ -56,8 +56,8 @@ impl Consensus {
         self.may_ask()?;
         let deadline = cx.now + cx.config.message_timeout;
         let id = self.client.list(cx.now, filter, after, deadline)?;
-        self.client_due(cx);
-        self.after(cx);
+        // What several commands ask for goes out together.
+        self.rearm(cx.now, cx.config);
         Ok(id)
     }
 
@@ -66,8 +66,8 @@ impl Consensus {
         self.may_ask()?;
         let key = Key::new(key).ok_or(LockError::Key { len: key.len() })?;
         let id = self.client.watch(cx.now, key)?;
-        self.client_due(cx);
-        self.after(cx);
+        // What several commands ask for goes out together.
+        self.rearm(cx.now, cx.config);
         Ok(id)
     }
 
@@ -81,8 +81,8 @@ impl Consensus {
         self.may_ask()?;
         let deadline = cx.now + cx.config.message_timeout;
         let id = self.client.revoke(cx.now, token, at_once, deadline)?;
-        self.client_due(cx);
-        self.after(cx);
+        // What several commands ask for goes out together.
+        self.rearm(cx.now, cx.config);
         Ok(id)
     }
 
@@ -91,8 +91,8 @@ impl Consensus {
         let mut out = ClientOutput::default();
         self.client.release(cx.now, id, &mut out)?;
         self.carry_out_client(cx, out);
-        self.client_due(cx);
-        self.after(cx);
+        // What several commands ask for goes out together.
+        self.rearm(cx.now, cx.config);
         Ok(())
     }
 
@@ -104,8 +104,8 @@ impl Consensus {
         ttl: u32,
     ) -> Result<(), LockError> {
         self.client.set_ttl(cx.now, id, ttl)?;
-        self.client_due(cx);
-        self.after(cx);
+        // What several commands ask for goes out together.
+        self.rearm(cx.now, cx.config);
         Ok(())
     }
 

@@ -143,7 +143,7 @@ impl Consensus {
             } else if draw.send_at <= now {
                 draw.send_at = now + Duration::from_millis(250);
                 if let Some((group, leader)) = leader {
-                    self.replica.ask(now, group, leader, id, &mut out);
+                    self.replica.ask(group, leader, id, &mut out);
                 }
             }
         }

@@ -91,6 +91,8 @@ pub struct Leadership {
     pub(super) peers: Peers,
     /// What it promised to holders and those who wait.
     pub(super) leases: Box<Leases>,
+    /// Whether the peers have to be told of something: new entries, or that some are committed.
+    unsent: bool,
     /// Answers that said nothing new. Only counted by `PlantedBug::DuplicateAnswersCounted`.
     repeated: u32,
 }
@@ -104,6 +106,7 @@ impl Leadership {
             seats_round: 1,
             peers: peers.map(|seat| (seat, Progress::new(last))).collect(),
             leases: Box::default(),
+            unsent: false,
             repeated: 0,
         }
     }
@@ -146,6 +149,7 @@ impl Replica {
             return 0;
         };
         leadership.round += 1;
+        leadership.unsent = false;
         for progress in leadership.peers.values_mut() {
             // What was sent of a snapshot may be lost.
             if let Some(transfer) = &mut progress.transfer {
@@ -155,7 +159,7 @@ impl Replica {
         let round = leadership.round;
         let peers: Vec<Life> = leadership.peers.keys().copied().collect();
         for peer in peers {
-            self.send_append(peer, out);
+            self.send_appends(peer, out);
         }
         self.answer_rounds(out);
         round
@@ -186,18 +190,13 @@ impl Replica {
         }
     }
 
-    /// Appends an entry, if this life leads, and returns its index.
-    pub fn propose(&mut self, now: Instant, command: Command, out: &mut Output) -> Option<Index> {
-        self.propose_all(now, [command], out)
+    /// Appends an entry, if this life leads, and returns its index. [`flush`](Self::flush) sends it.
+    pub fn propose(&mut self, command: Command) -> Option<Index> {
+        self.propose_all([command])
     }
 
     /// Appends entries, if this life leads, and returns the last index.
-    pub(super) fn propose_all(
-        &mut self,
-        now: Instant,
-        commands: impl IntoIterator<Item = Command>,
-        out: &mut Output,
-    ) -> Option<Index> {
+    pub(super) fn propose_all(&mut self, commands: impl IntoIterator<Item = Command>) -> Option<Index> {
         let part = self.part.as_mut()?;
         let Role::Leader(leadership) = &mut part.role else {
             return None;
@@ -209,16 +208,57 @@ impl Replica {
             let term = part.term;
             index = Some(part.append(Entry { term, command }));
         }
-        if let Role::Leader(leadership) = &mut part.role
-            && seats_change
-        {
-            leadership.seats_round = round + 1;
+        if let Role::Leader(leadership) = &mut part.role {
+            leadership.unsent |= index.is_some();
+            if seats_change {
+                leadership.seats_round = round + 1;
+            }
         }
-        for peer in self.peer_lives() {
-            self.send_append(peer, out);
-        }
-        self.advance(now, out);
         index
+    }
+
+    /// Returns whether [`flush`](Self::flush) has something to do.
+    pub fn has_unsent(&self) -> bool {
+        self.leadership().is_some_and(|leadership| leadership.unsent)
+    }
+
+    /// Tells the peers what is new: all that was appended and committed since the last time, in as few messages as it
+    /// fits in. To be called when whatever is at hand has been taken in.
+    pub fn flush(&mut self, now: Instant, out: &mut Output) {
+        while let Some(Part {
+            role: Role::Leader(leadership),
+            ..
+        }) = &mut self.part
+            && core::mem::take(&mut leadership.unsent)
+        {
+            // A quorum of one has decided already, and may have more to say then.
+            self.advance(now, out);
+            if !self.has_unsent() {
+                for peer in self.peer_lives() {
+                    self.send_appends(peer, out);
+                }
+            }
+        }
+    }
+
+    /// Sends a peer all that it lacks, as far as so much may be under way.
+    pub(super) fn send_appends(&mut self, to: Life, out: &mut Output) {
+        loop {
+            self.send_append(to, out);
+            let Some(part) = &self.part else { return };
+            let Some(progress) = self.leadership().and_then(|leadership| leadership.peers.get(&to)) else {
+                return;
+            };
+            let ahead = progress.next.saturating_sub(progress.matched + 1);
+            let last = part.log.last().index;
+            if progress.probing
+                || progress.transfer.is_some()
+                || progress.next > last
+                || ahead >= ENTRIES_AHEAD
+            {
+                return;
+            }
+        }
     }
 
     pub(super) fn peer_lives(&self) -> Vec<Life> {
@@ -385,13 +425,13 @@ impl Replica {
             _ => return,
         };
         if more {
-            self.send_append(from, out);
+            self.send_appends(from, out);
         }
         self.advance(now, out);
         self.answer_rounds(out);
     }
 
-    /// Commits what a quorum has stored, applies it, and tells the others.
+    /// Commits what a quorum has stored, and applies it.
     pub(super) fn advance(&mut self, now: Instant, out: &mut Output) {
         let Some(part) = &mut self.part else { return };
         let Some(commit) = part.committable(self.life, &self.rules) else {
@@ -400,11 +440,9 @@ impl Replica {
         part.commit = commit;
         if let Role::Leader(leadership) = &mut part.role {
             leadership.repeated = 0;
+            leadership.unsent = true;
         }
         self.apply(now, out);
-        for peer in self.peer_lives() {
-            self.send_append(peer, out);
-        }
     }
 
     /// Returns when the group may be opened: `None` if it is open or this life does not lead.
@@ -420,13 +458,13 @@ impl Replica {
     }
 
     /// **SAFETY (grace)** Opens the group, if the time has come: what any earlier group granted is over.
-    pub fn open(&mut self, now: Instant, out: &mut Output) -> bool {
+    pub fn open(&mut self, now: Instant) -> bool {
         let due = self.opens_at().is_some_and(|at| at <= now);
-        due && self.propose(now, Command::Open, out).is_some()
+        due && self.propose(Command::Open).is_some()
     }
 
     /// **SAFETY (close)** Stops granting: another group was met. The wait for the next `Open` begins.
-    pub fn close(&mut self, now: Instant, out: &mut Output) -> bool {
+    pub fn close(&mut self, now: Instant) -> bool {
         let Some(part) = self.part.as_mut().filter(|part| part.knows_what_is_committed()) else {
             return false;
         };
@@ -434,7 +472,7 @@ impl Replica {
             return false;
         }
         part.waits_from = now;
-        self.propose(now, Command::Close, out).is_some()
+        self.propose(Command::Close).is_some()
     }
 
     /// The other group still has a quorum: the wait begins anew.

@@ -55,7 +55,7 @@ impl Replica {
                 leadership.leases.ask(&cx, from, ask, round, &mut deeds);
             }
         }
-        self.carry_out(now, deeds, out);
+        self.carry_out(deeds, out);
     }
 
     /// Does what is due of locks: leases end, and those who are silent wait no longer.
@@ -65,7 +65,7 @@ impl Replica {
         };
         let mut deeds = Deeds::default();
         leases.handle_timeout(&cx, &mut deeds);
-        self.carry_out(now, deeds, out);
+        self.carry_out(deeds, out);
     }
 
     /// Returns when [`locks_due`](Self::locks_due) has something to do.
@@ -89,7 +89,7 @@ impl Replica {
         };
         let mut deeds = Deeds::default();
         leases.owner_left(&cx, node, &mut deeds);
-        self.carry_out(now, deeds, out);
+        self.carry_out(deeds, out);
     }
 
     /// A process counts as failed: if it holds and waits for nothing, its requests are forgotten.
@@ -99,7 +99,7 @@ impl Replica {
         };
         let mut deeds = Deeds::default();
         leases.owner_failed(&cx, node, &mut deeds);
-        self.carry_out(now, deeds, out);
+        self.carry_out(deeds, out);
     }
 
     /// Answers what waited for the rounds that are complete.
@@ -127,11 +127,11 @@ impl Replica {
     }
 
     /// Appends and sends what the leases want.
-    pub(super) fn carry_out(&mut self, now: Instant, deeds: Deeds, out: &mut Output) {
+    pub(super) fn carry_out(&mut self, deeds: Deeds, out: &mut Output) {
         self.reply(deeds.replies, out);
         let changes: Vec<Command> = deeds.changes.into_iter().map(Command::Lock).collect();
         if !changes.is_empty() {
-            self.propose_all(now, changes, out);
+            self.propose_all(changes);
         }
     }
 

@@ -5,7 +5,6 @@ use crate::consensus::entry::Command;
 use crate::consensus::life::Life;
 use crate::consensus::seats::SeatChange;
 use crate::planted::{PlantedBug, planted};
-use crate::time::Instant;
 
 impl Replica {
     /// Sends the log to a life that has no seat, so that it can take one. Without effect unless this life leads and
@@ -43,7 +42,7 @@ impl Replica {
     /// **SAFETY (refill)** A quorum of the present seats has answered a round that began after the learner was known to
     /// have caught up. Else a leader that lost its quorum could fill its seats with restarted processes, and revive a
     /// group that another has replaced.
-    pub fn fill_seat(&mut self, now: Instant, life: Life, out: &mut Output) -> bool {
+    pub fn fill_seat(&mut self, life: Life) -> bool {
         let Some(since) = self
             .leadership()
             .and_then(|leadership| leadership.peer(life)?.caught_up())
@@ -55,18 +54,20 @@ impl Replica {
         let full = self
             .seats()
             .is_none_or(|seats| seats.len() >= self.rules.seats() || seats.contains(life));
-        confirmed && !full && self.change_seat(now, SeatChange::Fill(life), out)
+        confirmed && !full && self.change_seat(SeatChange::Fill(life))
     }
 
     /// Empties the seat of a life that left, was replaced, or failed. Returns whether the change was appended; `false`
     /// may be tried again later. Never empties below Q filled seats, nor this life's own.
-    pub fn empty_seat(&mut self, now: Instant, life: Life, out: &mut Output) -> bool {
+    pub fn empty_seat(&mut self, life: Life, out: &mut Output) -> bool {
         let enough = self
             .seats()
             .is_some_and(|seats| seats.contains(life) && seats.len() > self.rules.quorum());
-        if life == self.life || !enough || !self.change_seat(now, SeatChange::Empty(life), out) {
+        if life == self.life || !enough || !self.change_seat(SeatChange::Empty(life)) {
             return false;
         }
+        // So that it knows.
+        self.send_appends(life, out);
         self.remove_learner(life);
         true
     }
@@ -74,11 +75,11 @@ impl Replica {
     /// **SAFETY (one change)** Before a change is appended the leader has committed an entry of its own term (Ongaro,
     /// "bug in single-server membership changes", raft-dev 2015), the change before is committed, and a quorum of the
     /// present seats has answered.
-    fn change_seat(&mut self, now: Instant, change: SeatChange, out: &mut Output) -> bool {
+    fn change_seat(&mut self, change: SeatChange) -> bool {
         let Some(part) = &self.part else { return false };
         let own = part.knows_what_is_committed() || planted(PlantedBug::SeatsBeforeOwnTerm);
         let settled = part.seats_since <= part.commit || planted(PlantedBug::TwoSeatsAtOnce);
         let answered = self.completed_round() > 0 || planted(PlantedBug::RefillWithoutRound);
-        own && settled && answered && self.propose(now, Command::Seat(change), out).is_some()
+        own && settled && answered && self.propose(Command::Seat(change)).is_some()
     }
 }

@@ -18,11 +18,11 @@ fn group() -> Vec<Replica> {
     settle(&mut all, &mut out);
     all[0].found(NOW, crate::WallTime::default(), &mut out).unwrap();
     settle(&mut all, &mut out);
-    assert!(all[0].open(NOW, &mut out));
+    assert!(all[0].open(NOW));
     settle(&mut all, &mut out);
     for request in 0..4 {
         let group = all[0].group().unwrap();
-        all[0].ask(NOW, group, life(1), request, &mut out);
+        all[0].ask(group, life(1), request, &mut out);
         settle(&mut all, &mut out);
     }
     all[0].add_learner(life(4), &mut out);
@@ -32,11 +32,15 @@ fn group() -> Vec<Replica> {
 }
 
 fn settle(all: &mut [Replica], out: &mut Output) {
-    let mut under_way: VecDeque<_> = out.sends.drain(..).collect();
-    while let Some(envelope) = under_way.pop_front() {
+    let mut under_way = VecDeque::new();
+    loop {
+        all.iter_mut().for_each(|replica| replica.flush(NOW, out));
+        under_way.extend(out.sends.drain(..));
+        let Some(envelope) = under_way.pop_front() else {
+            return;
+        };
         if let Some(to) = all.iter_mut().find(|replica| replica.life() == envelope.to) {
             to.receive(NOW, &envelope, HINTS, out);
-            under_way.extend(out.sends.drain(..));
         }
     }
 }
@@ -49,17 +53,17 @@ fn decide(replica: &mut Replica, choice: u8, out: &mut Output) {
         0 => replica.pre_campaign(NOW, out),
         1 | 2 => replica.campaign(NOW, out),
         3 | 4 => drop(replica.beat(out)),
-        5 => drop(replica.propose(NOW, Command::Noop, out)),
-        6 => drop(replica.propose(NOW, Command::Seat(SeatChange::Empty(other)), out)),
+        5 => drop(replica.propose(Command::Noop)),
+        6 => drop(replica.propose(Command::Seat(SeatChange::Empty(other)))),
         7 => replica.add_learner(other, out),
-        8 => drop(replica.fill_seat(NOW, other, out)),
-        9 => drop(replica.empty_seat(NOW, other, out)),
+        8 => drop(replica.fill_seat(other)),
+        9 => drop(replica.empty_seat(other, out)),
         10 => {
             let seats: Vec<Life> = replica.seats().into_iter().flat_map(Seats::iter).collect();
             let _ = replica.transfer(&seats, out);
         }
-        11 => drop(replica.close(NOW, out)),
-        12 => drop(replica.open(Instant::FAR_FUTURE, out)),
+        11 => drop(replica.close(NOW)),
+        12 => drop(replica.open(Instant::FAR_FUTURE)),
         13 => {
             replica.abandon();
             assert!(replica.stand());
@@ -89,6 +93,7 @@ fn anything_goes(start: u8, script: Vec<(Envelope, u8)>) -> bool {
         replica.receive(NOW, &envelope, HINTS, &mut out);
         TAKEN.set(TAKEN.get() + usize::from(replica != before || !out.sends.is_empty()));
         decide(&mut replica, choice, &mut out);
+        replica.flush(NOW, &mut out);
         for sent in &out.sends {
             let mut body = Vec::new();
             crate::consensus::codec::put_envelope(&mut body, sent);

@@ -352,6 +352,7 @@ impl World {
         let before = state(&host.replica);
         let mut output = Output::default();
         let result = f(&mut host.replica, now, host.hints, &mut output);
+        host.replica.flush(now, &mut output);
         let after = state(&host.replica);
         let changes: Vec<String> = before
             .iter()
@@ -620,10 +621,10 @@ impl World {
                     to: replica.life(),
                     request: numbers[0],
                 };
-                asked(replica.propose(now, command, out).is_some())
+                asked(replica.propose(command).is_some())
             }
             "ask" => {
-                replica.ask(now, group_of_other?, other?, numbers[0], out);
+                replica.ask(group_of_other?, other?, numbers[0], out);
                 None
             }
             "learner" => {
@@ -634,10 +635,10 @@ impl World {
                 replica.remove_learner(other?);
                 None
             }
-            "fill" => asked(replica.fill_seat(now, other?, out)),
-            "empty" => asked(replica.empty_seat(now, other?, out)),
-            "open" => asked(replica.open(now, out)),
-            "close" => asked(replica.close(now, out)),
+            "fill" => asked(replica.fill_seat(other?)),
+            "empty" => asked(replica.empty_seat(other?, out)),
+            "open" => asked(replica.open(now)),
+            "close" => asked(replica.close(now)),
             "prolong" => {
                 replica.prolong_close(now);
                 None

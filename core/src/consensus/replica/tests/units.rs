@@ -38,9 +38,11 @@ fn compacted(name: u8) -> Replica {
     let mut out = Output::default();
     assert!(replica.stand());
     let group = replica.found(NOW, crate::WallTime::default(), &mut out).unwrap();
-    assert!(replica.open(NOW, &mut out));
+    assert!(replica.open(NOW));
+    replica.flush(NOW, &mut out);
     for request in 0..3 {
-        replica.ask(NOW, group, life(name), request, &mut out);
+        replica.ask(group, life(name), request, &mut out);
+        replica.flush(NOW, &mut out);
     }
     assert!(replica.log().unwrap().snapshot().is_some());
     replica
@@ -56,6 +58,8 @@ fn exchange(a: &mut Replica, b: &mut Replica, out: Output) {
         } else if envelope.to == b.life() {
             b.receive(NOW, &envelope, HINTS, &mut out);
         }
+        a.flush(NOW, &mut out);
+        b.flush(NOW, &mut out);
         under_way.extend(out.sends);
     }
 }
