@@ -2,6 +2,7 @@
 
 mod answers;
 mod events;
+mod locks;
 mod messages;
 mod shared;
 mod slot;
@@ -17,10 +18,12 @@ use bytes::Bytes;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 pub use events::{ClusterEvent, Events};
+pub use locks::{Election, Leader, Leaders, Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages};
 pub use messages::{Incoming, Messages};
 use quorate_core::{Config, Duration, KeyRing, Member, NodeId, Security, Stats, Status, Target};
 use slot::{Reader, Wake, Writer, slot};
 
+pub(crate) use locks::{Hold, Watched};
 pub(crate) use messages::Parcel;
 pub(crate) use shared::{COMMAND_QUEUE, Command, Handle, Outcome, Shared, View};
 pub(crate) use slot::{OpKey, Writer as SlotWriter};

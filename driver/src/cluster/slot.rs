@@ -4,7 +4,7 @@ use crate::error::Closed;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::task::{Context, Poll, Waker};
-use quorate_core::{RequestId, SendId};
+use quorate_core::{LockId, RequestId, SendId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks a mutex that nobody panics under; were it poisoned, its data would still be whole.
@@ -12,11 +12,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a dropped future leaves behind in the node, to be given up there.
+/// What a dropped future or lock leaves behind in the node, to be given up there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OpKey {
     Send(SendId),
     Request(RequestId),
+    Lock(LockId),
 }
 
 /// When the reader is woken.
