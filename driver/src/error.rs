@@ -132,7 +132,6 @@ pub enum LockQueryError {
 
 /// A lock is not held any more, and will not be again: what comes next is a lock with another token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum NotHeld {
     /// It was given back: its guard was released or dropped.
     #[error("the lock was given back")]
@@ -144,7 +143,6 @@ pub enum NotHeld {
 
 /// Work under a lock was not done, or not to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum WithLockError {
     /// The lock was not acquired. The work was not begun.
     #[error(transparent)]

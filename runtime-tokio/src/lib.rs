@@ -185,3 +185,8 @@ impl Io for TokioIo {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The examples of the page about locks.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/locks.md")]
+struct Locks;
