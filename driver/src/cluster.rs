@@ -23,7 +23,7 @@ pub use messages::{Incoming, Messages};
 use quorate_core::{Config, Duration, KeyRing, Member, NodeId, Security, Stats, Status, Target};
 use slot::{Reader, Wake, Writer, slot};
 
-pub(crate) use locks::{Hold, Watched};
+pub(crate) use locks::{Hold, Watcher};
 pub(crate) use messages::Parcel;
 pub(crate) use shared::{COMMAND_QUEUE, Command, Handle, Outcome, Shared, View};
 pub(crate) use slot::{OpKey, Writer as SlotWriter};

@@ -333,7 +333,7 @@ impl<I: Io> Driver<I> {
             Command::RevokeLock { token, at_once, slot } => {
                 self.locks.revoke(&mut self.node, now, token, at_once, slot);
             }
-            Command::WatchLeader(key, watched) => self.locks.watch(now, key, watched),
+            Command::WatchLeader(key, watcher) => self.locks.watch(now, key, watcher),
         }
     }
 

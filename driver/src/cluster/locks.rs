@@ -19,7 +19,7 @@ pub use lease::Lease;
 pub use list::{LockInfo, LockPages};
 use quorate_core::{Duration, LockError, LockRequest, LostReason};
 
-pub(crate) use elect::Watched;
+pub(crate) use elect::Watcher;
 pub(crate) use lease::Hold;
 
 /// # Locks

@@ -1,8 +1,8 @@
 //! Locks between the node and the handles: whom each outcome is for, and what each holder goes by.
 
-use crate::cluster::{ClusterEvent, Hold, Leader, Lease, OpKey, Shared, SlotWriter, Watched};
+use crate::cluster::{ClusterEvent, Hold, Leader, Lease, OpKey, Shared, SlotWriter, Watcher};
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use quorate_core::{
     Duration, Instant, LockCursor, LockError, LockEvent, LockFilter, LockId, LockKey, LockPage, LockRequest,
@@ -28,7 +28,7 @@ enum Entry {
 /// Somebody observes who leads.
 struct Watch {
     key: LockKey,
-    watched: Weak<Watched>,
+    watcher: Watcher,
 }
 
 /// The locks of all handles. When it is dropped, nothing is held any more.
@@ -119,8 +119,8 @@ impl Locks {
         }
     }
 
-    pub(super) fn watch(&mut self, now: Instant, key: LockKey, watched: Weak<Watched>) {
-        self.watches.push((now, Watch { key, watched }));
+    pub(super) fn watch(&mut self, now: Instant, key: LockKey, watcher: Watcher) {
+        self.watches.push((now, Watch { key, watcher }));
     }
 
     /// Nobody wants this any more: neither the lock nor to wait for it.
@@ -249,17 +249,13 @@ impl Locks {
     }
 
     fn look(&mut self, node: &mut Node, now: Instant, watch: Watch, after: Option<LockCursor>) {
-        if watch.watched.strong_count() == 0 {
+        if watch.watcher.is_abandoned() {
             return;
         }
         let filter = LockFilter::new().key(&watch.key).held();
         match node.list_locks(now, filter, after) {
             Ok(id) => drop(self.entries.insert(id, Entry::Watch(watch))),
-            Err(LockError::Leaving) => {
-                if let Some(watched) = watch.watched.upgrade() {
-                    watched.close();
-                }
-            }
+            Err(LockError::Leaving) => {}
             Err(_) => self.watches.push((now + WATCH_INTERVAL, watch)),
         }
     }
@@ -270,10 +266,8 @@ impl Locks {
         if let (None, Some(after)) = (row, &page.next) {
             return self.look(node, now, watch, Some(after.clone()));
         }
-        if let Some(watched) = watch.watched.upgrade() {
-            watched.set(row.and_then(Leader::of));
-            self.watches.push((now + WATCH_INTERVAL, watch));
-        }
+        watch.watcher.set(row.and_then(Leader::of));
+        self.watches.push((now + WATCH_INTERVAL, watch));
     }
 }
 
@@ -284,18 +278,11 @@ fn give_up(node: &mut Node, now: Instant, id: LockId) {
 
 impl Drop for Locks {
     fn drop(&mut self) {
-        let entries = core::mem::take(&mut self.entries);
-        let mut watches = core::mem::take(&mut self.watches);
-        for entry in entries.into_values() {
-            match entry {
-                // Nobody renews it any more.
-                Entry::Held { lease, .. } => drop(lease.settle(LostReason::Leaving)),
-                Entry::Watch(watch) => watches.push((Instant::ZERO, watch)),
-                Entry::Wanted(_) | Entry::Page(_) | Entry::Revoked(_) => {}
+        for entry in self.entries.values() {
+            if let Entry::Held { lease, .. } = entry {
+                // Nobody renews it any more. Who listens learns that the node is gone.
+                lease.settle(LostReason::Leaving);
             }
-        }
-        for watched in watches.iter().filter_map(|(_, watch)| watch.watched.upgrade()) {
-            watched.close();
         }
     }
 }

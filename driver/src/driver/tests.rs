@@ -58,8 +58,7 @@ impl fmt::Debug for FakeClock {
 impl crate::SteadyClock for FakeClock {
     fn now(&self) -> Instant {
         let world = self.0.upgrade().expect("the test has it still");
-        let now = world.lock().unwrap().now;
-        now
+        world.lock().unwrap().now
     }
 }
 

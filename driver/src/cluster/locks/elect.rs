@@ -7,7 +7,7 @@ use crate::cluster::slot::lock;
 use crate::error::{AcquireError, LockQueryError, NotHeld, WithLockError};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::ops::Deref;
 use event_listener::Event;
 use quorate_core::{Duration, LockError, LockKey, LockRow, NodeId};
@@ -111,13 +111,13 @@ impl Election {
         let key = &self.lock.request.key;
         let key = LockKey::new(key).ok_or(LockError::Key { len: key.len() })?;
         let watched = Arc::new(Watched::default());
-        let command = Command::WatchLeader(key, Arc::downgrade(&watched));
+        let command = Command::WatchLeader(key, Watcher(Arc::downgrade(&watched)));
         let handle = Arc::clone(&self.lock.handle);
         handle.submit(command).await?;
         Ok(Leaders {
             watched,
             seen: 0,
-            handle,
+            _handle: handle,
         })
     }
 }
@@ -187,7 +187,7 @@ impl Leader {
 pub struct Leaders {
     watched: Arc<Watched>,
     seen: u64,
-    handle: Arc<Handle>,
+    _handle: Arc<Handle>,
 }
 
 impl Leaders {
@@ -202,7 +202,7 @@ impl Leaders {
                     self.seen = state.version;
                     return Some(state.leader.clone());
                 }
-                if state.closed || self.handle.shared.is_stopped() {
+                if state.closed {
                     return None;
                 }
             }
@@ -213,7 +213,7 @@ impl Leaders {
 
 /// What the driver has seen of an election, and whoever observes it reads.
 #[derive(Debug, Default)]
-pub(crate) struct Watched {
+struct Watched {
     state: Mutex<Sight>,
     changed: Event,
 }
@@ -226,22 +226,41 @@ struct Sight {
     closed: bool,
 }
 
-impl Watched {
-    /// Somebody leads, or nobody.
-    pub(crate) fn set(&self, leader: Option<Leader>) {
-        let mut state = lock(&self.state);
-        if state.version > 0 && state.leader == leader {
-            return;
-        }
-        state.leader = leader;
-        state.version += 1;
-        drop(state);
-        self.changed.notify(usize::MAX);
+/// The driver's end. Dropped, it tells the reader that nothing comes any more.
+#[derive(Debug)]
+pub(crate) struct Watcher(Weak<Watched>);
+
+impl Watcher {
+    /// Returns whether nobody reads.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.strong_count() == 0
     }
 
-    /// Nothing comes any more.
-    pub(crate) fn close(&self) {
-        lock(&self.state).closed = true;
-        self.changed.notify(usize::MAX);
+    /// Somebody leads, or nobody.
+    pub(crate) fn set(&self, leader: Option<Leader>) {
+        self.change(|sight| {
+            let news = sight.version == 0 || sight.leader != leader;
+            sight.version += u64::from(news);
+            sight.leader = leader;
+            news
+        });
+    }
+
+    /// Changes what is seen, and wakes whoever reads if that says so.
+    fn change(&self, change: impl FnOnce(&mut Sight) -> bool) {
+        if let Some(watched) = self.0.upgrade()
+            && change(&mut lock(&watched.state))
+        {
+            watched.changed.notify(usize::MAX);
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.change(|sight| {
+            sight.closed = true;
+            true
+        });
     }
 }

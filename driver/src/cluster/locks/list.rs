@@ -28,7 +28,7 @@ impl Cluster {
     }
 
     /// Returns who holds a lock and who waits for it; `None` if nobody does. As it stood at some moment between the call
-    /// and the answer (unless more wait than fit into one answer, several hundred). Cancel safe.
+    /// and the answer, up to about ten holders and waiters; more take several answers. Cancel safe.
     ///
     /// # Errors
     /// [`LockQueryError`]; [`LockError::Key`] if it can be no key.
@@ -102,8 +102,8 @@ pub struct LockInfo {
 
 /// A list of locks, page by page, in the order of the keys: each one's holders by token, then who waits, the next first.
 ///
-/// A page is as everything stood at one moment. Between pages locks come and go; each that was there all the while is
-/// listed exactly once. Is a handle.
+/// A page has about ten rows, as everything stood at one moment, and costs a round trip to the leader and one to its
+/// quorum. Between pages locks come and go; each that was there all the while is listed exactly once. Is a handle.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is asked before `next` or `all` is awaited"]
 pub struct LockPages {

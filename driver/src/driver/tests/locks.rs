@@ -5,8 +5,9 @@ use crate::{
     AcquireError, ClusterEvent, Lease, LockError, LockFilter, LockGuard, LostReason, NotHeld, WithLockError,
 };
 use alloc::boxed::Box;
+use core::panic::AssertUnwindSafe;
 use core::sync::atomic::AtomicBool;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 
 const TTL: Duration = Duration::from_secs(15);
 
