@@ -1,5 +1,7 @@
 //! Locks of a cluster of one, whose clock the test turns.
 
+mod asking;
+
 use super::*;
 use crate::{
     AcquireError, ClusterEvent, Lease, LockError, LockFilter, LockGuard, LostReason, NotHeld, WithLockError,
@@ -7,6 +9,7 @@ use crate::{
 use alloc::boxed::Box;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::AtomicBool;
+use quorate_core::LockEvent;
 use std::panic::catch_unwind;
 
 const TTL: Duration = Duration::from_secs(15);
@@ -475,165 +478,6 @@ fn a_guard_keeps_the_node() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_said_at_once() {
-    let mut one = One::new();
-    let cluster = one.cluster.clone();
-    let mut refused = |lock: crate::LockBuilder| match one.run(lock.acquire()) {
-        Err(AcquireError::Refused(error)) => error,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(refused(cluster.lock("")), LockError::Key { len: 0 });
-    assert_eq!(
-        refused(cluster.lock("x".repeat(256))),
-        LockError::Key { len: 256 }
-    );
-    let ttl = Duration::from_millis(999);
-    assert_eq!(
-        refused(cluster.lock("k").ttl(ttl)),
-        LockError::Ttl {
-            ttl_ms: 999,
-            max_ms: 30_000
-        }
-    );
-    assert_eq!(
-        refused(cluster.lock("k").units(2)),
-        LockError::Units {
-            units: 2,
-            capacity: 1
-        }
-    );
-    assert_eq!(
-        refused(cluster.semaphore("k", 0)),
-        LockError::Units {
-            units: 1,
-            capacity: 0
-        }
-    );
-    assert!(matches!(
-        refused(cluster.lock("k").metadata("", "x")),
-        LockError::Metadata { .. }
-    ));
-    let (unset, mut driver, _io) = node();
-    let mut asked = pin!(unset.try_lock("k"));
-    assert!(now(asked.as_mut()).is_none());
-    assert!(pass(&mut driver).0.is_pending());
-    let refused = now(asked).expect("at once").unwrap_err();
-    assert_eq!(refused, AcquireError::Refused(LockError::Disabled));
-}
-
-#[test]
-fn readers_share_and_semaphores_count() {
-    let mut one = One::new();
-    let cluster = one.cluster.clone();
-    let first = one.run(cluster.read("d").acquire()).unwrap();
-    let second = one.run(cluster.read("d").acquire()).unwrap();
-    assert!(one.run(cluster.write("d").try_acquire()).is_err());
-    assert_eq!(
-        one.run(cluster.try_lock("d")).unwrap_err(),
-        AcquireError::Refused(LockError::OtherCapacity(u32::MAX))
-    );
-    drop((first, second));
-    one.settle();
-    let writer = one.run(cluster.write("d").try_acquire()).unwrap();
-    assert!(one.run(cluster.read("d").try_acquire()).is_err());
-    drop(writer);
-
-    let two = one.run(cluster.semaphore("s", 3).units(2).acquire()).unwrap();
-    let three = one.run(cluster.semaphore("s", 3).acquire()).unwrap();
-    assert!(one.run(cluster.semaphore("s", 3).try_acquire()).is_err());
-    drop(two);
-    one.settle();
-    assert!(one.run(cluster.semaphore("s", 3).units(2).try_acquire()).is_ok());
-    drop(three);
-}
-
-#[test]
-fn listing_gives_each_once_in_order_over_many_pages() {
-    let mut one = One::new();
-    let cluster = one.cluster.clone();
-    let guards: Vec<LockGuard> = (0..300)
-        .map(|i| {
-            let lock = cluster
-                .lock(std::format!("job/{i:03}"))
-                .metadata("fill", "x".repeat(200));
-            one.run(lock.acquire()).unwrap()
-        })
-        .collect();
-    let mut pages = cluster.locks(LockFilter::new().key("job/*"));
-    let (mut rows, mut count) = (Vec::new(), 0);
-    while let Some(page) = one.run(pages.next()).unwrap() {
-        rows.extend(page);
-        count += 1;
-    }
-    assert!(count > 1);
-    let listed: Vec<_> = rows.iter().map(|row| row.token).collect();
-    let held: Vec<_> = guards.iter().map(|guard| Some(guard.token())).collect();
-    assert_eq!(listed, held);
-    assert!(one.run(pages.next()).unwrap().is_none());
-
-    let star = one
-        .run(cluster.lock("job/*").metadata("who", "me").acquire())
-        .unwrap();
-    let info = one.run(cluster.lock_info("job/*")).unwrap().expect("it is held");
-    assert_eq!((info.capacity, info.holders.len(), info.waiters.len()), (1, 1, 0));
-    assert_eq!(info.holders[0].token, Some(star.token()));
-    assert!(info.holders[0].metadata().eq([("who", "me")]));
-    assert_eq!(one.run(cluster.lock_info("job/999")), Ok(None));
-    assert!(one.run(cluster.lock_info("")).is_err());
-}
-
-#[test]
-fn who_leads_is_seen_with_its_value_and_who_follows() {
-    let mut one = One::new();
-    let cluster = one.cluster.clone();
-    let election = cluster.elect("boss");
-    let mut leaders = one.run(election.observe()).unwrap();
-    assert_eq!(one.run(leaders.next()), Some(None));
-    let first = one.run(election.clone().value("a:1").campaign()).unwrap();
-    let seen = one.run(leaders.next()).flatten().expect("somebody leads");
-    assert_eq!(
-        (&*seen.value, seen.token, seen.node),
-        ("a:1", first.token(), cluster.id())
-    );
-    assert_eq!(one.run(election.leader()), Ok(Some(seen)));
-    assert_eq!(first.value(), "a:1");
-    let mut second = pin!(election.clone().value("b:2").campaign());
-    assert!(now(second.as_mut()).is_none());
-    assert_eq!(one.run(first.step_down()), Ok(()));
-    let second = one.run(second).unwrap();
-    let seen = one.run(leaders.next()).flatten().expect("somebody leads");
-    assert_eq!((&*seen.value, seen.token), ("b:2", second.token()));
-    drop(second);
-    assert_eq!(one.run(leaders.next()), Some(None));
-    // The driver forgets whoever observes no more.
-    drop(leaders);
-    one.advance(Duration::from_secs(7));
-    assert_eq!(one.driver.as_ref().unwrap().locks.len(), 0);
-    assert!(one.driver.as_ref().unwrap().locks.poll_timeout().is_none());
-}
-
-#[test]
-fn guards_and_futures_may_cross_threads() {
-    fn sync<T: Send + Sync + 'static>() {}
-    fn send<T: Send>(_: T) {}
-    sync::<LockGuard>();
-    sync::<Lease>();
-    sync::<crate::LockBuilder>();
-    sync::<crate::Leadership>();
-    sync::<crate::Leaders>();
-    sync::<crate::LockPages>();
-    let (cluster, _driver, _io) = node();
-    send(cluster.lock("k").acquire());
-    send(cluster.try_lock("k"));
-    send(cluster.with_lock("k", |lease| async move { drop(lease) }));
-    send(cluster.elect("k").campaign());
-    send(cluster.elect("k").observe());
-    send(cluster.locks(LockFilter::new()).all());
-    send(cluster.lock_info("k"));
-    send(cluster.force_release(1));
-}
-
-#[test]
 fn a_much_longer_ttl_does_not_lose_the_lock() {
     let mut one = One::new();
     let cluster = one.cluster.clone();
@@ -648,4 +492,89 @@ fn a_much_longer_ttl_does_not_lose_the_lock() {
         drop(guard);
         one.settle();
     }
+}
+
+/// Looks at a lease at the moment when the driver is rung.
+struct Looks(Lease, Mutex<Vec<Result<u64, NotHeld>>>);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().unwrap().push(self.0.check());
+    }
+}
+
+#[test]
+fn the_belief_is_over_before_the_driver_hears_of_a_release() {
+    let mut one = One::new();
+    let guard = one.acquire("k");
+    one.settle();
+    let looks = Arc::new(Looks(guard.lease(), Mutex::default()));
+    let waker = Waker::from(Arc::clone(&looks));
+    let driver = one.driver.as_mut().unwrap();
+    assert!(driver.pass(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(*looks.1.lock().unwrap(), []);
+    drop(guard);
+    assert_eq!(*looks.1.lock().unwrap(), [Err(NotHeld::Released)]);
+}
+
+#[test]
+fn a_look_that_finds_it_over_ends_it_also_if_a_renewal_was_answered_just_then() {
+    let mut one = One::new();
+    let guard = one.acquire("k");
+    let (before, until) = (one.io.now(), one.io.now() + guard.remaining());
+    one.io.world().now = until;
+    assert!(!guard.is_held());
+    // The driver had read its clock a moment earlier.
+    let (id, later) = (guard.lease().id(), until + TTL);
+    let driver = one.driver.as_mut().unwrap();
+    let renewed = LockEvent::Renewed { id, until: later };
+    driver.locks.handle(&mut driver.node, before, renewed);
+    assert_eq!(guard.check(), Err(NotHeld::Lost(LostReason::Expired)));
+    one.settle();
+    assert_eq!(one.rows(), 0);
+}
+
+#[test]
+fn who_listens_hears_of_a_lock_at_risk_and_that_it_is_over() {
+    let mut one = One::new();
+    let mut events = one.cluster.events();
+    let guard = one.acquire("k");
+    let mut at_risk = pin!(guard.at_risk());
+    assert!(now(at_risk.as_mut()).is_none());
+    let (id, at) = (guard.lease().id(), one.io.now());
+    let driver = one.driver.as_mut().unwrap();
+    let until = at + guard.remaining();
+    driver
+        .locks
+        .handle(&mut driver.node, at, LockEvent::AtRisk { id, until });
+    assert_eq!(now(at_risk.as_mut()), Some(guard.remaining()));
+    let heard = core::iter::from_fn(|| block_on(poll_once(events.next())).flatten());
+    let told: Vec<ClusterEvent> = heard
+        .filter(|event| matches!(event, ClusterEvent::LockAtRisk { .. }))
+        .collect();
+    let key = crate::LockKey::new("k").unwrap();
+    let (token, left) = (guard.token(), guard.remaining());
+    assert_eq!(told, [ClusterEvent::LockAtRisk { key, token, left }]);
+    // A renewal is answered after all.
+    one.advance(TTL / 2);
+    assert!(now(pin!(guard.at_risk())).is_none());
+}
+
+#[test]
+fn a_renewal_from_before_a_shorter_ttl_does_not_count_after_it() {
+    let mut one = One::new();
+    let guard = one.acquire("k");
+    one.pause(TTL / 3 + Duration::from_millis(100));
+    let mut set = pin!(guard.set_ttl(Duration::from_secs(1)));
+    assert!(now(set.as_mut()).is_none());
+    let driver = one.driver.as_mut().unwrap();
+    // It is answered, and not handed out yet.
+    for _ in 0..100 {
+        one.io.world().now += Duration::from_millis(1);
+        driver.node.handle_timeout(one.io.now());
+    }
+    driver.take_commands();
+    driver.hand_out_events();
+    assert_eq!(now(set), Some(Ok(())));
+    assert!(guard.is_held() && guard.remaining() <= Duration::from_secs(1));
 }
