@@ -17,6 +17,7 @@
 //! | received messages | 256, and `window_bytes` in bytes (or one message) | they wait in the node; senders are told to wait |
 //! | events of one subscriber | 1,024 | the oldest are lost, and counted in [`ClusterEvent::Lagged`] |
 //! | answers of one [`Answers`] stream | one for each member asked | never |
+//! | what is given up: futures that are dropped, locks | what was begun | never |
 //!
 //! # Cancellation
 //!
