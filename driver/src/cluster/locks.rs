@@ -38,6 +38,8 @@ pub(crate) use lease::Hold;
 impl Cluster {
     /// Names a lock that one can hold at a time. Nothing happens before one of the builder's methods is awaited.
     ///
+    /// One guard holds it, not a process or a task: who asks again while holding it waits for itself.
+    ///
     /// ```no_run
     /// # async fn example(cluster: quorate::Cluster) -> Result<(), Box<dyn std::error::Error>> {
     /// # async fn store(token: u64, bytes: &[u8]) -> std::io::Result<()> { Ok(()) }

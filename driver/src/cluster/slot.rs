@@ -3,6 +3,7 @@
 use crate::error::Closed;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::mem;
 use core::task::{Context, Poll, Waker};
 use quorate_core::{LockId, RequestId, SendId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -164,10 +165,13 @@ impl<T> Reader<T> {
             return None;
         }
         state.phase = Phase::Dropped;
-        state.first = None;
-        state.rest = VecDeque::new();
         state.waker = None;
-        state.key
+        let key = state.key;
+        // Dropping a lock wakes the driver, which must not happen in here.
+        let unread = (state.first.take(), mem::take(&mut state.rest));
+        drop(state);
+        drop(unread);
+        key
     }
 }
 
