@@ -2,6 +2,7 @@
 
 mod answers;
 mod events;
+mod locks;
 mod messages;
 mod shared;
 mod slot;
@@ -17,10 +18,12 @@ use bytes::Bytes;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 pub use events::{ClusterEvent, Events};
+pub use locks::{Election, Leader, Leaders, Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages};
 pub use messages::{Incoming, Messages};
 use quorate_core::{Config, Duration, KeyRing, Member, NodeId, Security, Stats, Status, Target};
 use slot::{Reader, Wake, Writer, slot};
 
+pub(crate) use locks::{Hold, Watcher};
 pub(crate) use messages::Parcel;
 pub(crate) use shared::{COMMAND_QUEUE, Command, Handle, Outcome, Shared, View};
 pub(crate) use slot::{OpKey, Writer as SlotWriter};
@@ -28,7 +31,7 @@ pub(crate) use slot::{OpKey, Writer as SlotWriter};
 /// A handle to a node of a cluster: cheap to clone, usable from any thread and any executor.
 ///
 /// The node runs in a task of its own. It leaves the cluster on [`Cluster::shutdown`], or when the last handle
-/// (`Cluster`, [`Events`], [`Messages`], [`Incoming`], [`Answers`]) is dropped. At the end of a program, call
+/// (`Cluster`, [`Events`], [`Messages`], [`Incoming`], [`Answers`], [`LockGuard`] and what leads to one) is dropped. At the end of a program, call
 /// `shutdown`: a runtime that stops does not wait for the goodbye of a dropped handle, and the others would take this
 /// node for failed.
 ///
@@ -450,7 +453,8 @@ impl Cluster {
     /// Everything that is under way ends at once, and every later call on any handle ends with [`Closed`]. What is
     /// under way for one member, or still waits for a quorum, ends with `Closed` too. What is under way for all members
     /// ends with what is known: [`Leaving`](crate::DeliveryError::Leaving) stands for each member whose outcome is
-    /// missing. Messages that were received can still be read, and answered until the node has left; [`Messages`] and
+    /// missing. Locks that are held are lost ([`Leaving`](crate::LostReason::Leaving)), and free for others at once: whoever
+    /// must not be interrupted releases them first. Messages that were received can still be read, and answered until the node has left; [`Messages`] and
     /// [`Events`] end when it has.
     ///
     /// Cancel safe: once polled, the node leaves also if the future is dropped.

@@ -1,5 +1,6 @@
 //! The one task that drives a node.
 
+mod locks;
 mod resolver;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use core::fmt;
 use core::future::poll_fn;
 use core::task::{Context, Poll};
+use locks::Locks;
 use quorate_core::{
     AeadProvider, Config, ConfigError, DeliveryError, Duration, Event, Instant, MAX_DATAGRAM, Node, NodeId,
 };
@@ -124,6 +126,7 @@ pub struct Driver<I: Io> {
     farewell: Farewell,
     /// Where the outcomes of what is under way go.
     ops: BTreeMap<OpKey, SlotWriter<Outcome>>,
+    locks: Locks,
 }
 
 impl<I: Io> fmt::Debug for Driver<I> {
@@ -155,7 +158,7 @@ impl<I: Io> Driver<I> {
             ..View::default()
         };
         let keeper = ViewKeeper::new(&copy, &view, now);
-        let shared = Arc::new(Shared::new(view, copy.window_bytes));
+        let shared = Arc::new(Shared::new(view, copy.window_bytes, io.clock()));
         let (sender, commands) = async_channel::bounded(COMMAND_QUEUE);
         let handle = Handle::new(Arc::clone(&shared), sender);
         let cluster = Cluster::new(handle, node.id(), io.local_addr(), copy);
@@ -165,11 +168,12 @@ impl<I: Io> Driver<I> {
                 commands: commands.clone(),
                 over: None,
             },
+            ops: BTreeMap::new(),
+            locks: Locks::new(Arc::clone(&shared)),
             node,
             io,
             shared,
             commands,
-            ops: BTreeMap::new(),
             resolver: Resolver::default(),
             view: keeper,
             batch: SendBatch::default(),
@@ -317,6 +321,19 @@ impl<I: Io> Driver<I> {
                 self.node.set_keys(now, keys);
                 slot.finish(Some(()));
             }
+            Command::Lock(request, slot) => self.locks.ask(&mut self.node, now, request, slot),
+            Command::SetLockTtl(id, ttl, slot) => {
+                self.hand_out_events();
+                let result = self.locks.set_ttl(&mut self.node, now, id, ttl);
+                slot.finish(Some(result));
+            }
+            Command::ListLocks(filter, after, slot) => {
+                self.locks.list(&mut self.node, now, filter, after, slot);
+            }
+            Command::RevokeLock { token, at_once, slot } => {
+                self.locks.revoke(&mut self.node, now, token, at_once, slot);
+            }
+            Command::WatchLeader(key, watcher) => self.locks.watch(now, key, watcher),
         }
     }
 
@@ -334,12 +351,13 @@ impl<I: Io> Driver<I> {
         match key {
             OpKey::Send(id) => self.node.cancel_send(id),
             OpKey::Request(id) => self.node.cancel_request(id),
+            OpKey::Lock(id) => self.locks.give_up(&mut self.node, self.io.now(), id),
         }
     }
 
     fn give_up_abandoned(&mut self) {
         for key in self.shared.take_abandoned() {
-            if self.ops.remove(&key).is_some() {
+            if matches!(key, OpKey::Lock(_)) || self.ops.remove(&key).is_some() {
                 self.cancel(key);
             }
         }
@@ -369,6 +387,7 @@ impl<I: Io> Driver<I> {
         {
             self.node.handle_timeout(now);
         }
+        self.locks.handle_timeout(&mut self.node, now);
     }
 
     /// Returns whether something was resolved, so that others may get their turn.
@@ -396,6 +415,7 @@ impl<I: Io> Driver<I> {
                 Event::SendFinished(id) => self.finish(OpKey::Send(id)),
                 Event::RequestDone(id) => self.finish(OpKey::Request(id)),
                 Event::LeaveDone => self.left = true,
+                Event::Lock(event) => self.locks.handle(&mut self.node, self.io.now(), event),
                 event => self.view.tell(&self.node, &self.shared, self.io.now(), event),
             }
         }
@@ -490,6 +510,7 @@ impl<I: Io> Driver<I> {
         let deadlines = [
             self.node.poll_timeout(),
             self.resolver.poll_timeout(),
+            self.locks.poll_timeout(),
             self.receive_again,
             self.leaving,
         ];

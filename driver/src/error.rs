@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use core::net::SocketAddr;
-use quorate_core::{ConfigError, DeliveryError, KeyId, ReplyError, SendError};
+use quorate_core::{ConfigError, DeliveryError, KeyId, LockError, LostReason, ReplyError, SendError};
 use std::io;
 
 /// This node has left the cluster, is leaving it, or its driver has stopped. Nothing was done.
@@ -105,6 +105,65 @@ pub enum ReplyFailed {
     Closed(#[from] Closed),
 }
 
+/// A lock was not acquired. None is held, and nothing waits for one any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// The request was not granted; [`LockError::Taken`] and [`LockError::Timeout`] are the usual reasons.
+    #[error(transparent)]
+    Refused(LockError),
+    /// The node is leaving or has left.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// Locks could not be looked at, or taken from their holders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockQueryError {
+    /// There is no answer. After [`LockError::Timeout`] a lock may have been taken from its holder all the same;
+    /// otherwise nothing has happened.
+    #[error(transparent)]
+    Failed(LockError),
+    /// The node is leaving or has left. A lock may have been taken from its holder all the same.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// A lock is not held any more, and will not be again: what comes next is a lock with another token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotHeld {
+    /// It was given back: its guard was released or dropped.
+    #[error("the lock was given back")]
+    Released,
+    /// It was lost. Somebody else may hold it.
+    #[error("the lock was lost: {}", why(.0))]
+    Lost(LostReason),
+}
+
+/// Work under a lock was not done, or not to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WithLockError {
+    /// The lock was not acquired. The work was not begun.
+    #[error(transparent)]
+    NotAcquired(#[from] AcquireError),
+    /// The lock was lost, or could not be renewed until shortly before its end. The work was dropped where it stood, or
+    /// came to its end too late.
+    #[error("the work was stopped: the lock was lost: {}", why(.0))]
+    Lost(LostReason),
+}
+
+const fn why(reason: &LostReason) -> &'static str {
+    match reason {
+        LostReason::Expired => "its lease was over before it was renewed",
+        LostReason::Revoked => "somebody took it by force",
+        LostReason::Abandoned => "the group that had granted it has ended",
+        LostReason::Conflict => "the group that had granted it has yielded to another one",
+        LostReason::Leaving => "this node is leaving the cluster or has stopped",
+        _ => "for another reason",
+    }
+}
+
 /// The driver stopped without having been asked to.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -143,4 +202,22 @@ macro_rules! from_core {
 from_core! {
     SendFailed { Refused, Undelivered }
     RequestError { Refused, Failed }
+}
+
+macro_rules! from_lock {
+    ($($error:ident :: $refused:ident)*) => {$(
+        impl From<LockError> for $error {
+            fn from(error: LockError) -> Self {
+                match error {
+                    LockError::Leaving => Self::Closed(Closed),
+                    error => Self::$refused(error),
+                }
+            }
+        }
+    )*};
+}
+
+from_lock! {
+    AcquireError::Refused
+    LockQueryError::Failed
 }

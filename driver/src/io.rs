@@ -4,8 +4,10 @@ mod batch;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use batch::{Run, SendBatch};
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -14,6 +16,13 @@ use std::io;
 
 /// The future of a name resolution.
 pub type ResolveFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// A steady clock that any thread can read: a lock that is held looks at it wherever it is, also while the driver does not
+/// run.
+pub trait SteadyClock: fmt::Debug + Send + Sync {
+    /// Returns the same as [`Io::now`].
+    fn now(&self) -> Instant;
+}
 
 /// A socket, a clock, a timer and a resolver: everything that distinguishes one runtime from another, or a machine
 /// from a simulation.
@@ -24,6 +33,9 @@ pub trait Io: Send + 'static {
     /// Reads the steady clock. Never goes back, and goes on while the machine is suspended. Called several times in a
     /// pass: must be cheap.
     fn now(&self) -> Instant;
+
+    /// Returns the clock that [`Io::now`] reads, for other threads. Called once, at the start of the node.
+    fn clock(&self) -> Arc<dyn SteadyClock>;
 
     /// Reads the wall clock. Called once, at the start of the node.
     fn wall(&self) -> WallTime;

@@ -17,6 +17,7 @@
 //! | received messages | 256, and `window_bytes` in bytes (or one message) | they wait in the node; senders are told to wait |
 //! | events of one subscriber | 1,024 | the oldest are lost, and counted in [`ClusterEvent::Lagged`] |
 //! | answers of one [`Answers`] stream | one for each member asked | never |
+//! | what is given up: futures that are dropped, locks | what was begun | never |
 //!
 //! # Cancellation
 //!
@@ -48,10 +49,16 @@ mod payload;
 #[cfg(feature = "testing")]
 mod testing;
 
-pub use cluster::{Answer, Answers, Cluster, ClusterEvent, Delivery, Events, Incoming, Messages};
+pub use cluster::{
+    Answer, Answers, Cluster, ClusterEvent, Delivery, Election, Events, Incoming, Leader, Leaders,
+    Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages, Messages,
+};
 pub use driver::{Driver, Setup};
-pub use error::{Closed, DriverError, ReadyError, ReplyFailed, RequestError, SendFailed, StartError};
-pub use io::{Io, ResolveFuture, Run, SendBatch};
+pub use error::{
+    AcquireError, Closed, DriverError, LockQueryError, NotHeld, ReadyError, ReplyFailed, RequestError,
+    SendFailed, StartError, WithLockError,
+};
+pub use io::{Io, ResolveFuture, Run, SendBatch, SteadyClock};
 pub use payload::IntoPayload;
 #[cfg(feature = "testing")]
 pub use testing::Filter;
@@ -60,8 +67,9 @@ pub use bytes::Bytes;
 pub use quorate_core::{
     AbandonReason, Aead, AeadFailed, AeadProvider, Config, ConfigError, ConfigFault, ConsensusProblem,
     ConsensusRole, ConsensusStatus, DEFAULT_PORT, DeliveryError, DropReason, Duration, FoundingRefusal,
-    Group, Instant, Key, KeyError, KeyId, KeyRing, KeyUsage, LeaveReason, Life, MAX_CLUSTER_SIZE,
-    MAX_DATAGRAM, MAX_METADATA, MAX_NAME, Member, MemberState, NodeId, PROTOCOL_VERSIONS, ParseNodeIdError,
-    QuarantineReason, Quarantined, RejectReason, Replication, ReplyError, Role, Security, Seed, SeedError,
-    SendError, SendFailure, Settings, Stats, Status, WallTime,
+    Group, Instant, Key, KeyError, KeyId, KeyRing, KeyUsage, LeaveReason, Life, LockCursor, LockError,
+    LockFilter, LockKey, LockPage, LockRow, LostReason, MAX_CLUSTER_SIZE, MAX_DATAGRAM, MAX_METADATA,
+    MAX_NAME, Member, MemberState, NodeId, PROTOCOL_VERSIONS, ParseNodeIdError, QuarantineReason,
+    Quarantined, RejectReason, Replication, ReplyError, Role, Security, Seed, SeedError, SendError,
+    SendFailure, Settings, Stats, Status, WallTime,
 };

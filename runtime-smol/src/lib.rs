@@ -36,6 +36,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -108,6 +109,10 @@ impl SmolIo {
 impl Io for SmolIo {
     fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    fn clock(&self) -> Arc<dyn SteadyClock> {
+        Arc::new(self.clock)
     }
 
     fn wall(&self) -> WallTime {

@@ -33,6 +33,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -110,6 +111,10 @@ impl Io for TokioIo {
         self.clock.now()
     }
 
+    fn clock(&self) -> Arc<dyn SteadyClock> {
+        Arc::new(self.clock)
+    }
+
     fn wall(&self) -> WallTime {
         self.clock.wall()
     }
@@ -180,3 +185,8 @@ impl Io for TokioIo {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The examples of the page about locks.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/locks.md")]
+struct Locks;

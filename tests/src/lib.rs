@@ -4,6 +4,7 @@
 
 pub mod children;
 pub mod lifecycle;
+pub mod locks;
 pub mod membership;
 pub mod messages;
 pub mod security;
@@ -215,9 +216,14 @@ impl Mortal {
         Self { cluster, dead }
     }
 
+    /// Cuts it off: it hears everything, and nobody hears it.
+    pub fn cut(&self) {
+        self.dead.store(true, core::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Lets it die, and frees its port.
     pub async fn die<R: Runtime>(self) {
-        self.dead.store(true, core::sync::atomic::Ordering::Relaxed);
+        self.cut();
         soon::<R, _>("a shutdown", self.cluster.shutdown()).await;
     }
 }
@@ -233,6 +239,10 @@ macro_rules! suite {
             messages { a_thousand_in_order, requests, a_mebibyte_at_five_percent_loss, too_large,
                 a_request_to_a_peer_that_goes, a_consumer_that_stops_reading }
             lifecycle { a_shutdown_ends_all_calls, a_hundred_starts_and_stops, requests_that_are_given_up, dead_seeds }
+            locks { hand_over_with_rising_tokens, a_dropped_acquire_leaves_nothing, a_refused_try_names_the_holder,
+                a_cut_off_holder_has_lost_it_before_the_next_gets_it, work_is_stopped_when_the_lock_is_lost,
+                whoever_leaves_hands_over_at_once, a_guard_dropped_outside_of_any_runtime, a_panic_hands_over,
+                units_and_readers, listing_and_force, elections }
             children { child, a_stopped_process_accuses_nobody, a_killed_process }
         );
     };

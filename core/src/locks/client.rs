@@ -763,9 +763,11 @@ impl Held {
         stamp + Duration::from_millis(u64::from(self.ttl / 3))
     }
 
-    /// How long after a renewal that was not answered the next one is sent.
+    /// How long after a renewal that was not answered the next one is sent. The first one for a longer ttl is answered by
+    /// none, and only the present, shorter lease is there to wait for the next.
     fn retry(&self) -> Duration {
-        Duration::from_millis(u64::from(self.ttl / 12).clamp(80, 1000))
+        let ttl = if self.raising { 0 } else { self.ttl };
+        Duration::from_millis(u64::from(ttl / 12).clamp(80, 1000))
     }
 }
 

@@ -165,6 +165,11 @@ fn matches(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|&c| c == '*')
 }
 
+/// Returns what all that has the form of a pattern begins with.
+fn literal_prefix(pattern: &str) -> &str {
+    pattern.split(['*', '?']).next().unwrap_or("")
+}
+
 /// One page of locks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct LockPage {
@@ -188,8 +193,13 @@ pub(super) fn page(
     let mut page = LockPage::default();
     let mut room = MAX_PAGE_BYTES;
     let mut last: Option<LockCursor> = None;
-    let from = after.map_or(Bound::Unbounded, |after| Bound::Included(after.key.clone()));
-    let locks = table.locks.range((from, Bound::Unbounded));
+    let prefix = filter.key.as_deref().map_or("", literal_prefix);
+    let from = after.map_or(prefix, |after| prefix.max(&*after.key));
+    let locks = table
+        .locks
+        .range::<str, _>((Bound::Included(from), Bound::Unbounded));
+    // Whoever asks for one key must not look at all.
+    let locks = locks.take_while(|(key, _)| key.starts_with(prefix));
     let rows = locks.flat_map(|(key, lock)| {
         let waiting = u32::try_from(lock.waiting()).unwrap_or(u32::MAX);
         let at = |waits, place| LockCursor {

@@ -12,8 +12,8 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use futures_core::Stream;
 use quorate_core::{
-    AbandonReason, Duration, Event, FoundingRefusal, Group, KeyId, LeaveReason, Member, NodeId,
-    QuarantineReason, RejectReason,
+    AbandonReason, Duration, Event, FoundingRefusal, Group, KeyId, LeaveReason, LockKey, LostReason, Member,
+    NodeId, QuarantineReason, RejectReason,
 };
 use std::sync::Mutex;
 
@@ -111,6 +111,24 @@ pub enum ClusterEvent {
         id: NodeId,
         /// By how much.
         by: Duration,
+    },
+    /// No renewal of a lock of this node was answered for two thirds of its lease.
+    LockAtRisk {
+        /// The lock.
+        key: LockKey,
+        /// Its token.
+        token: u64,
+        /// When it is lost, unless a renewal is answered after all.
+        left: Duration,
+    },
+    /// This node holds a lock no longer, and did not give it back.
+    LockLost {
+        /// The lock.
+        key: LockKey,
+        /// Its token.
+        token: u64,
+        /// Why.
+        reason: LostReason,
     },
     /// This many events before the next one were lost, because this subscriber read too slowly. What is true now is
     /// told by [`Cluster::members`](crate::Cluster::members).

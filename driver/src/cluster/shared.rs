@@ -1,9 +1,11 @@
 //! What the driver and all handles have in common.
 
 use super::events::Subscriber;
+use super::locks::{Hold, Watcher};
 use super::messages::Inbox;
 use super::slot::{OpKey, Reader, Writer, lock};
 use crate::error::{Closed, DriverError};
+use crate::io::SteadyClock;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -14,8 +16,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Waker;
 use event_listener::Event;
 use quorate_core::{
-    DeliveryError, Duration, KeyId, KeyRing, Member, NodeId, ReplyError, ReplyTo, SendError, Stats, Status,
-    Target,
+    DeliveryError, Duration, Instant, KeyId, KeyRing, LockCursor, LockError, LockFilter, LockId, LockKey,
+    LockPage, LockRequest, Member, NodeId, ReplyError, ReplyTo, SendError, Stats, Status, Target,
 };
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -42,6 +44,19 @@ pub(crate) enum Command {
     Stats(Writer<Stats>),
     Refresh,
     SetKeys(KeyRing, Writer<()>),
+    Lock(LockRequest, Writer<Result<Hold, LockError>>),
+    SetLockTtl(LockId, Duration, Writer<Result<(), LockError>>),
+    ListLocks(
+        LockFilter,
+        Option<LockCursor>,
+        Writer<Result<LockPage, LockError>>,
+    ),
+    RevokeLock {
+        token: u64,
+        at_once: bool,
+        slot: Writer<Result<bool, LockError>>,
+    },
+    WatchLeader(LockKey, Watcher),
 }
 
 /// What can be read at any time without asking the driver.
@@ -69,7 +84,9 @@ pub(crate) struct Shared {
     /// Somebody has read the members since they were last copied from the node.
     view_read: AtomicBool,
     leave: AtomicBool,
-    /// What dropped futures left behind. Each was a command once, so commands bound it.
+    /// The driver's clock.
+    clock: Arc<dyn SteadyClock>,
+    /// What dropped futures and locks left behind. Each was a command once, so commands bound it.
     abandoned: Mutex<Vec<OpKey>>,
     /// Requests that were dropped without a reply. Each is open in the node, so the node bounds them.
     ignored: Mutex<Vec<ReplyTo>>,
@@ -77,7 +94,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(view: View, max_inbox_bytes: usize) -> Self {
+    pub(crate) fn new(view: View, max_inbox_bytes: usize, clock: Arc<dyn SteadyClock>) -> Self {
         Self {
             doorbell: Doorbell::default(),
             inbox: Inbox::new(max_inbox_bytes),
@@ -85,6 +102,7 @@ impl Shared {
             changed: Event::new(),
             view_read: AtomicBool::new(false),
             leave: AtomicBool::new(false),
+            clock,
             abandoned: Mutex::default(),
             ignored: Mutex::default(),
             subscribers: Mutex::default(),
@@ -144,9 +162,19 @@ impl Shared {
 
     pub(crate) fn abandon<T>(&self, reader: &mut Reader<T>) {
         if let Some(key) = reader.abandon() {
-            lock(&self.abandoned).push(key);
-            self.doorbell.ring();
+            self.give_up(key);
         }
+    }
+
+    /// Leaves something to the driver to be given up. Needs no room in any queue, no runtime, and blocks nobody.
+    pub(crate) fn give_up(&self, key: OpKey) {
+        lock(&self.abandoned).push(key);
+        self.doorbell.ring();
+    }
+
+    /// Reads the driver's clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
     }
 
     pub(crate) fn take_abandoned(&self) -> Vec<OpKey> {

@@ -3,8 +3,9 @@
 use crate::error::Closed;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::mem;
 use core::task::{Context, Poll, Waker};
-use quorate_core::{RequestId, SendId};
+use quorate_core::{LockId, RequestId, SendId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks a mutex that nobody panics under; were it poisoned, its data would still be whole.
@@ -12,11 +13,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a dropped future leaves behind in the node, to be given up there.
+/// What a dropped future or lock leaves behind in the node, to be given up there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OpKey {
     Send(SendId),
     Request(RequestId),
+    Lock(LockId),
 }
 
 /// When the reader is woken.
@@ -163,10 +165,13 @@ impl<T> Reader<T> {
             return None;
         }
         state.phase = Phase::Dropped;
-        state.first = None;
-        state.rest = VecDeque::new();
         state.waker = None;
-        state.key
+        let key = state.key;
+        // Dropping a lock wakes the driver, which must not happen in here.
+        let unread = (state.first.take(), mem::take(&mut state.rest));
+        drop(state);
+        drop(unread);
+        key
     }
 }
 

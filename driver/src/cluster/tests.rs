@@ -4,15 +4,26 @@ use super::messages::{Inbox, Parcel};
 use super::shared::{Command, Handle, Shared, View};
 use super::{Answers, Call, Messages, OpKey, Outcome, Wake, slot};
 use crate::error::RequestError;
+use crate::io::SteadyClock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use futures_lite::future::{block_on, poll_once};
-use quorate_core::{DeliveryError, NodeId};
+use quorate_core::{DeliveryError, Instant, NodeId};
+
+/// A clock that stands still.
+#[derive(Debug)]
+struct Stopped;
+
+impl SteadyClock for Stopped {
+    fn now(&self) -> Instant {
+        Instant::ZERO
+    }
+}
 
 fn handle() -> (Arc<Handle>, async_channel::Receiver<Command>) {
     let (sender, receiver) = async_channel::bounded(4);
-    let shared = Arc::new(Shared::new(View::default(), 1000));
+    let shared = Arc::new(Shared::new(View::default(), 1000, Arc::new(Stopped)));
     (Arc::new(Handle::new(shared, sender)), receiver)
 }
 

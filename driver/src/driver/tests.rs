@@ -1,11 +1,14 @@
 //! The driver against a scripted [`Io`], in virtual time.
 
+mod locks;
+
 use super::*;
 use crate::cluster::Cluster;
 use crate::error::Closed;
 use crate::io::ResolveFuture;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::sync::Weak;
 use alloc::task::Wake;
 use core::net::SocketAddr;
 use core::pin::pin;
@@ -43,9 +46,29 @@ impl FakeIo {
     }
 }
 
+/// The clock of an Io, which it does not keep open.
+struct FakeClock(Weak<Mutex<World>>);
+
+impl fmt::Debug for FakeClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeClock")
+    }
+}
+
+impl crate::SteadyClock for FakeClock {
+    fn now(&self) -> Instant {
+        let world = self.0.upgrade().expect("the test has it still");
+        world.lock().unwrap().now
+    }
+}
+
 impl Io for FakeIo {
     fn now(&self) -> Instant {
         self.world().now
+    }
+
+    fn clock(&self) -> Arc<dyn crate::SteadyClock> {
+        Arc::new(FakeClock(Arc::downgrade(&self.0)))
     }
 
     fn wall(&self) -> WallTime {

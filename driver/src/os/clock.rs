@@ -1,5 +1,6 @@
 //! The system's clocks.
 
+use crate::io::SteadyClock;
 use quorate_core::{Duration, Instant, WallTime};
 use std::time::SystemTime;
 
@@ -63,6 +64,12 @@ impl Clock {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let micros = since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
         WallTime::from_unix_micros(micros)
+    }
+}
+
+impl SteadyClock for Clock {
+    fn now(&self) -> Instant {
+        Self::now(self)
     }
 }
 

@@ -133,6 +133,27 @@ fn pages_have_everybody_once_whatever_comes_and_goes_between() {
 }
 
 #[test]
+fn a_beginning_that_is_known_is_gone_to_at_once() {
+    let mut table = sample();
+    for i in 0..2 * MAX_SEEN as u64 {
+        acquire(&mut table, 3, 1 + i, &format!("b/{i}"), 0, &[]);
+    }
+    let seen = |pattern: &str| {
+        let filter = LockFilter::new().key(pattern);
+        let page = page(&table, &filter, None, Instant::ZERO, |_| None);
+        let keys = page.rows.iter().map(|row| row.key.to_string());
+        (keys.collect::<Vec<_>>(), page.next.is_some())
+    };
+    assert_eq!(seen("b/17"), (["b/17".to_string()].into(), false));
+    let jobs = all(&sample(), &LockFilter::new().key("jobs/*")).len();
+    let (keys, more) = seen("jobs/*");
+    assert_eq!((keys.len(), more), (jobs, false));
+    // Whatever ends a page, the next one goes on in the same range.
+    assert_eq!(all(&table, &LockFilter::new().key("b/1?")).len(), 10);
+    assert_eq!(all(&table, &LockFilter::new().key("*/17")).len(), 1);
+}
+
+#[test]
 fn patterns() {
     for (pattern, text, fits) in [
         ("*", "", true),

@@ -1,0 +1,288 @@
+//! Locks between the node and the handles: whom each outcome is for, and what each holder goes by.
+
+use crate::cluster::{ClusterEvent, Hold, Leader, Lease, OpKey, Shared, SlotWriter, Watcher};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use quorate_core::{
+    Duration, Instant, LockCursor, LockError, LockEvent, LockFilter, LockId, LockKey, LockPage, LockRequest,
+    LostReason, Node,
+};
+
+/// How often it is looked who leads, until the core tells by itself.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Who waits for what the node says about one id.
+enum Entry {
+    Wanted(SlotWriter<Result<Hold, LockError>>),
+    Held {
+        lease: Lease,
+        /// When work under it has to stop.
+        stop_at: Instant,
+    },
+    Page(SlotWriter<Result<LockPage, LockError>>),
+    Revoked(SlotWriter<Result<bool, LockError>>),
+    Watch(Watch),
+}
+
+/// Somebody observes who leads.
+struct Watch {
+    key: LockKey,
+    watcher: Watcher,
+}
+
+/// The locks of all handles. When it is dropped, nothing is held any more.
+pub(super) struct Locks {
+    shared: Arc<Shared>,
+    /// What the node does on behalf of handles. Its own bounds on requests and locks bound it.
+    entries: BTreeMap<LockId, Entry>,
+    /// When whoever works under which lock has to be woken.
+    alarms: BTreeSet<(Instant, LockId)>,
+    /// Who looks again when. Each has a reader, or goes with its turn.
+    watches: Vec<(Instant, Watch)>,
+}
+
+impl Locks {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            entries: BTreeMap::new(),
+            alarms: BTreeSet::new(),
+            watches: Vec::new(),
+        }
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        node: &mut Node,
+        now: Instant,
+        request: LockRequest,
+        slot: SlotWriter<Result<Hold, LockError>>,
+    ) {
+        if slot.is_abandoned() {
+            return;
+        }
+        match node.lock(now, request) {
+            Ok(id) if slot.started(OpKey::Lock(id)) => {
+                self.entries.insert(id, Entry::Wanted(slot));
+            }
+            Ok(id) => give_up(node, now, id),
+            Err(error) => slot.finish(Some(Err(error))),
+        }
+    }
+
+    /// Everything that the node had to tell has been handed out before: a longer lease from before must not count after
+    /// a shorter one.
+    pub(super) fn set_ttl(
+        &mut self,
+        node: &mut Node,
+        now: Instant,
+        id: LockId,
+        ttl: Duration,
+    ) -> Result<(), LockError> {
+        node.set_lock_ttl(now, id, ttl)?;
+        if let Some(Entry::Held { lease, stop_at }) = self.entries.get_mut(&id) {
+            // The node takes off what its clock may be wrong by, which is a tenth at most. The next renewal, which is
+            // on its way, says it exactly.
+            if let Some(stop) = lease.shorten(now, now + ttl / 10 * 9) {
+                Self::move_alarm(&mut self.alarms, id, stop_at, stop);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(
+        &mut self,
+        node: &mut Node,
+        now: Instant,
+        filter: LockFilter,
+        after: Option<LockCursor>,
+        slot: SlotWriter<Result<LockPage, LockError>>,
+    ) {
+        match node.list_locks(now, filter, after) {
+            Ok(id) => drop(self.entries.insert(id, Entry::Page(slot))),
+            Err(error) => slot.finish(Some(Err(error))),
+        }
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        node: &mut Node,
+        now: Instant,
+        token: u64,
+        at_once: bool,
+        slot: SlotWriter<Result<bool, LockError>>,
+    ) {
+        match node.revoke_lock(now, token, at_once) {
+            Ok(id) => drop(self.entries.insert(id, Entry::Revoked(slot))),
+            Err(error) => slot.finish(Some(Err(error))),
+        }
+    }
+
+    pub(super) fn watch(&mut self, now: Instant, key: LockKey, watcher: Watcher) {
+        self.watches.push((now, Watch { key, watcher }));
+    }
+
+    /// Nobody wants this any more: neither the lock nor to wait for it.
+    pub(super) fn give_up(&mut self, node: &mut Node, now: Instant, id: LockId) {
+        if let Some(entry) = self.entries.remove(&id) {
+            give_up(node, now, id);
+            if let Entry::Held { lease, stop_at } = entry {
+                self.settle(&lease, stop_at, LostReason::Expired);
+            }
+        }
+    }
+
+    /// The node believes in a lock no longer. Whoever holds it learns it first, then whoever listens.
+    fn settle(&mut self, lease: &Lease, stop_at: Instant, reason: LostReason) {
+        self.alarms.remove(&(stop_at, lease.id()));
+        if let Some(reason) = lease.settle(reason) {
+            let (key, token) = (lease.lock_key().clone(), lease.token());
+            self.tell(ClusterEvent::LockLost { key, token, reason });
+        }
+    }
+
+    fn tell(&self, event: ClusterEvent) {
+        self.shared
+            .for_subscribers(|subscriber| subscriber.push(event.clone()));
+    }
+
+    fn move_alarm(alarms: &mut BTreeSet<(Instant, LockId)>, id: LockId, stop_at: &mut Instant, to: Instant) {
+        alarms.remove(&(*stop_at, id));
+        alarms.insert((to, id));
+        *stop_at = to;
+    }
+
+    pub(super) fn handle(&mut self, node: &mut Node, now: Instant, event: LockEvent) {
+        match event {
+            LockEvent::Granted {
+                id,
+                key,
+                token,
+                until,
+            } => match self.entries.remove(&id) {
+                Some(Entry::Wanted(slot)) => {
+                    let lease = Lease::new(id, key, token, Arc::clone(&self.shared));
+                    let stop_at = lease.extend(now, until);
+                    self.alarms.insert((stop_at, id));
+                    let hold = Hold::new(lease.clone());
+                    self.entries.insert(id, Entry::Held { lease, stop_at });
+                    // If nobody reads it any more, it gives itself back.
+                    slot.finish(Some(Ok(hold)));
+                }
+                _ => give_up(node, now, id),
+            },
+            LockEvent::Renewed { id, until } => {
+                if let Some(Entry::Held { lease, stop_at }) = self.entries.get_mut(&id) {
+                    let stop = lease.extend(now, until);
+                    Self::move_alarm(&mut self.alarms, id, stop_at, stop);
+                }
+            }
+            LockEvent::AtRisk { id, until } => {
+                if let Some(Entry::Held { lease, .. }) = self.entries.get(&id) {
+                    lease.set_at_risk();
+                    let (key, token) = (lease.lock_key().clone(), lease.token());
+                    let left = until.saturating_since(now);
+                    self.tell(ClusterEvent::LockAtRisk { key, token, left });
+                }
+            }
+            LockEvent::Lost { id, reason, .. } => {
+                if let Some(Entry::Held { lease, stop_at }) = self.entries.remove(&id) {
+                    self.settle(&lease, stop_at, reason);
+                }
+            }
+            LockEvent::Failed { id, error } => match self.entries.remove(&id) {
+                Some(Entry::Wanted(slot)) => slot.finish(Some(Err(error))),
+                Some(Entry::Page(slot)) => slot.finish(Some(Err(error))),
+                Some(Entry::Revoked(slot)) => slot.finish(Some(Err(error))),
+                Some(Entry::Watch(watch)) => self.watches.push((now + WATCH_INTERVAL, watch)),
+                Some(Entry::Held { .. }) | None => {}
+            },
+            LockEvent::Listed { id, page } => match self.entries.remove(&id) {
+                Some(Entry::Page(slot)) => slot.finish(Some(Ok(page))),
+                Some(Entry::Watch(watch)) => self.observed(node, now, watch, &page),
+                _ => {}
+            },
+            LockEvent::Taken { id, taken } => {
+                if let Some(Entry::Revoked(slot)) = self.entries.remove(&id) {
+                    slot.finish(Some(Ok(taken)));
+                }
+            }
+            // Every release was asked for here, and its entry is gone since.
+            _ => {}
+        }
+    }
+
+    /// Does what is due: wakes whoever has to stop, and looks who leads.
+    pub(super) fn handle_timeout(&mut self, node: &mut Node, now: Instant) {
+        while let Some((_, id)) = self.alarms.first().copied().filter(|&(at, _)| at <= now) {
+            self.alarms.pop_first();
+            if let Some(Entry::Held { lease, .. }) = self.entries.get(&id) {
+                lease.wake();
+            }
+        }
+        if self.watches.iter().any(|&(at, _)| at <= now) {
+            let (due, later) = self.watches.drain(..).partition(|&(at, _)| at <= now);
+            self.watches = later;
+            let due: Vec<(Instant, Watch)> = due;
+            for (_, watch) in due {
+                self.look(node, now, watch, None);
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let alarm = self.alarms.first().map(|&(at, _)| at);
+        let watch = self.watches.iter().map(|&(at, _)| at).min();
+        alarm.into_iter().chain(watch).min()
+    }
+
+    /// How much is kept for handles.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() + self.alarms.len() + self.watches.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn first_alarm(&self) -> Option<Instant> {
+        self.alarms.first().map(|&(at, _)| at)
+    }
+
+    fn look(&mut self, node: &mut Node, now: Instant, watch: Watch, after: Option<LockCursor>) {
+        if watch.watcher.is_abandoned() {
+            return;
+        }
+        let filter = LockFilter::new().key(&watch.key).held();
+        match node.list_locks(now, filter, after) {
+            Ok(id) => drop(self.entries.insert(id, Entry::Watch(watch))),
+            Err(LockError::Leaving) => {}
+            Err(_) => self.watches.push((now + WATCH_INTERVAL, watch)),
+        }
+    }
+
+    fn observed(&mut self, node: &mut Node, now: Instant, watch: Watch, page: &LockPage) {
+        // A `*` in the key stands for other keys too.
+        let row = page.rows.iter().find(|row| row.key == watch.key);
+        if let (None, Some(after)) = (row, &page.next) {
+            return self.look(node, now, watch, Some(after.clone()));
+        }
+        watch.watcher.set(row.and_then(Leader::of));
+        self.watches.push((now + WATCH_INTERVAL, watch));
+    }
+}
+
+/// The node holds it, waits for it, or has forgotten it already.
+fn give_up(node: &mut Node, now: Instant, id: LockId) {
+    let _ = node.unlock(now, id);
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        for entry in self.entries.values() {
+            if let Entry::Held { lease, .. } = entry {
+                // Nobody renews it any more. Who listens learns that the node is gone.
+                lease.settle(LostReason::Leaving);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What can be asked for, and seen.
+
+use super::*;
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_at_once() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let mut refused = |lock: crate::LockBuilder| match one.run(lock.acquire()) {
+        Err(AcquireError::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(cluster.lock("")), LockError::Key { len: 0 });
+    assert_eq!(
+        refused(cluster.lock("x".repeat(256))),
+        LockError::Key { len: 256 }
+    );
+    let ttl = Duration::from_millis(999);
+    assert_eq!(
+        refused(cluster.lock("k").ttl(ttl)),
+        LockError::Ttl {
+            ttl_ms: 999,
+            max_ms: 30_000
+        }
+    );
+    assert_eq!(
+        refused(cluster.lock("k").units(2)),
+        LockError::Units {
+            units: 2,
+            capacity: 1
+        }
+    );
+    assert_eq!(
+        refused(cluster.semaphore("k", 0)),
+        LockError::Units {
+            units: 1,
+            capacity: 0
+        }
+    );
+    assert!(matches!(
+        refused(cluster.lock("k").metadata("", "x")),
+        LockError::Metadata { .. }
+    ));
+    let (unset, mut driver, _io) = node();
+    let mut asked = pin!(unset.try_lock("k"));
+    assert!(now(asked.as_mut()).is_none());
+    assert!(pass(&mut driver).0.is_pending());
+    let refused = now(asked).expect("at once").unwrap_err();
+    assert_eq!(refused, AcquireError::Refused(LockError::Disabled));
+}
+
+#[test]
+fn readers_share_and_semaphores_count() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let first = one.run(cluster.read("d").acquire()).unwrap();
+    let second = one.run(cluster.read("d").acquire()).unwrap();
+    assert!(one.run(cluster.write("d").try_acquire()).is_err());
+    assert_eq!(
+        one.run(cluster.try_lock("d")).unwrap_err(),
+        AcquireError::Refused(LockError::OtherCapacity(u32::MAX))
+    );
+    drop((first, second));
+    one.settle();
+    let writer = one.run(cluster.write("d").try_acquire()).unwrap();
+    assert!(one.run(cluster.read("d").try_acquire()).is_err());
+    drop(writer);
+
+    let two = one.run(cluster.semaphore("s", 3).units(2).acquire()).unwrap();
+    let three = one.run(cluster.semaphore("s", 3).acquire()).unwrap();
+    assert!(one.run(cluster.semaphore("s", 3).try_acquire()).is_err());
+    drop(two);
+    one.settle();
+    assert!(one.run(cluster.semaphore("s", 3).units(2).try_acquire()).is_ok());
+    drop(three);
+}
+
+#[test]
+fn listing_gives_each_once_in_order_over_many_pages() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let guards: Vec<LockGuard> = (0..300)
+        .map(|i| {
+            let lock = cluster
+                .lock(std::format!("job/{i:03}"))
+                .metadata("fill", "x".repeat(200));
+            one.run(lock.acquire()).unwrap()
+        })
+        .collect();
+    let mut pages = cluster.locks(LockFilter::new().key("job/*"));
+    let (mut rows, mut count) = (Vec::new(), 0);
+    while let Some(page) = one.run(pages.next()).unwrap() {
+        rows.extend(page);
+        count += 1;
+    }
+    assert!(count > 1);
+    let listed: Vec<_> = rows.iter().map(|row| row.token).collect();
+    let held: Vec<_> = guards.iter().map(|guard| Some(guard.token())).collect();
+    assert_eq!(listed, held);
+    assert!(one.run(pages.next()).unwrap().is_none());
+
+    let star = one
+        .run(cluster.lock("job/*").metadata("who", "me").acquire())
+        .unwrap();
+    let info = one.run(cluster.lock_info("job/*")).unwrap().expect("it is held");
+    assert_eq!((info.capacity, info.holders.len(), info.waiters.len()), (1, 1, 0));
+    assert_eq!(info.holders[0].token, Some(star.token()));
+    assert!(info.holders[0].metadata().eq([("who", "me")]));
+    assert_eq!(one.run(cluster.lock_info("job/999")), Ok(None));
+    assert!(one.run(cluster.lock_info("")).is_err());
+}
+
+#[test]
+fn who_leads_is_seen_with_its_value_and_who_follows() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let election = cluster.elect("boss");
+    let mut leaders = one.run(election.observe()).unwrap();
+    assert_eq!(one.run(leaders.next()), Some(None));
+    let first = one.run(election.clone().value("a:1").campaign()).unwrap();
+    let seen = one.run(leaders.next()).flatten().expect("somebody leads");
+    assert_eq!(
+        (&*seen.value, seen.token, seen.node),
+        ("a:1", first.token(), cluster.id())
+    );
+    assert_eq!(one.run(election.leader()), Ok(Some(seen)));
+    assert_eq!(first.value(), "a:1");
+    let mut second = pin!(election.clone().value("b:2").campaign());
+    assert!(now(second.as_mut()).is_none());
+    assert_eq!(one.run(first.step_down()), Ok(()));
+    let second = one.run(second).unwrap();
+    let seen = one.run(leaders.next()).flatten().expect("somebody leads");
+    assert_eq!((&*seen.value, seen.token), ("b:2", second.token()));
+    drop(second);
+    assert_eq!(one.run(leaders.next()), Some(None));
+    // The driver forgets whoever observes no more.
+    drop(leaders);
+    one.advance(Duration::from_secs(7));
+    assert_eq!(one.driver.as_ref().unwrap().locks.len(), 0);
+    assert!(one.driver.as_ref().unwrap().locks.poll_timeout().is_none());
+}
+
+#[test]
+fn guards_and_futures_may_cross_threads() {
+    fn sync<T: Send + Sync + 'static>() {}
+    fn send<T: Send>(_: T) {}
+    sync::<LockGuard>();
+    sync::<Lease>();
+    sync::<crate::LockBuilder>();
+    sync::<crate::Leadership>();
+    sync::<crate::Leaders>();
+    sync::<crate::LockPages>();
+    let (cluster, _driver, _io) = node();
+    send(cluster.lock("k").acquire());
+    send(cluster.try_lock("k"));
+    send(cluster.with_lock("k", |lease| async move { drop(lease) }));
+    send(cluster.elect("k").campaign());
+    send(cluster.elect("k").observe());
+    send(cluster.locks(LockFilter::new()).all());
+    send(cluster.lock_info("k"));
+    send(cluster.force_release(1));
+}
