@@ -111,7 +111,7 @@ pub use event::*;
 pub use id::{NodeId, ParseNodeIdError};
 pub use locks::{
     Key as LockKey, LockCursor, LockError, LockEvent, LockFilter, LockId, LockPage, LockRequest, LockRow,
-    LostReason,
+    LostReason, matches_pattern,
 };
 pub use node::{Node, SendFailure, TimerKind, Transmit};
 #[cfg(feature = "planted-bugs")]

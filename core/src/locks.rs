@@ -20,7 +20,7 @@ pub use client::{Client, ClientOutput};
 pub use key::{Key, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 pub(crate) use lease::{At, Deeds};
 pub use lease::{Leases, Reply, Terms};
-pub use list::{LockCursor, LockFilter, LockPage, LockRow};
+pub use list::{LockCursor, LockFilter, LockPage, LockRow, matches_pattern};
 pub use outcome::{LockError, LockEvent, LockId, LostReason};
 pub use request::LockRequest;
 pub use table::{Change, Effect, Holder, Lock, Place, Record, Table, Waiter};

@@ -18,12 +18,14 @@ use bytes::Bytes;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 pub use events::{ClusterEvent, Events};
-pub use locks::{Election, Leader, Leaders, Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages};
+pub use locks::{
+    Election, Leader, Leaders, Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages, LockWatch,
+};
 pub use messages::{Incoming, Messages};
 use quorate_core::{Config, Duration, KeyRing, Member, NodeId, Security, Stats, Status, Target};
 use slot::{Reader, Wake, Writer, slot};
 
-pub(crate) use locks::{Hold, Watcher};
+pub(crate) use locks::Hold;
 pub(crate) use messages::Parcel;
 pub(crate) use shared::{COMMAND_QUEUE, Command, Handle, Outcome, Shared, View};
 pub(crate) use slot::{OpKey, Writer as SlotWriter};

@@ -333,7 +333,7 @@ impl<I: Io> Driver<I> {
             Command::RevokeLock { token, at_once, slot } => {
                 self.locks.revoke(&mut self.node, now, token, at_once, slot);
             }
-            Command::WatchLeader(key, watcher) => self.locks.watch(now, key, watcher),
+            Command::WatchLock(key, slot) => self.locks.watch(&mut self.node, now, &key, slot),
         }
     }
 
@@ -387,7 +387,7 @@ impl<I: Io> Driver<I> {
         {
             self.node.handle_timeout(now);
         }
-        self.locks.handle_timeout(&mut self.node, now);
+        self.locks.handle_timeout(now);
     }
 
     /// Returns whether something was resolved, so that others may get their turn.

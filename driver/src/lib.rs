@@ -51,7 +51,7 @@ mod testing;
 
 pub use cluster::{
     Answer, Answers, Cluster, ClusterEvent, Delivery, Election, Events, Incoming, Leader, Leaders,
-    Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages, Messages,
+    Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages, LockWatch, Messages,
 };
 pub use driver::{Driver, Setup};
 pub use error::{

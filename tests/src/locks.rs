@@ -128,7 +128,10 @@ pub async fn a_refused_try_names_the_holder<R: Runtime>() {
         let refused = soon::<R, _>("an answer", node.try_lock("k"))
             .await
             .expect_err("taken");
-        let AcquireError::Refused(LockError::Taken { token, waiting: 0 }) = refused else {
+        let AcquireError::Refused(LockError::Taken {
+            token, waiting: 0, ..
+        }) = refused
+        else {
             panic!("{refused:?}");
         };
         assert_eq!(token, held.token());

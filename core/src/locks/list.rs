@@ -74,7 +74,10 @@ impl LockFilter {
     }
 
     fn fits(&self, row: &LockRow) -> bool {
-        let key = self.key.as_ref().is_none_or(|pattern| matches(pattern, &row.key));
+        let key = self
+            .key
+            .as_ref()
+            .is_none_or(|pattern| matches_pattern(pattern, &row.key));
         let owner = self.owner.is_none_or(|owner| row.owner.node == owner);
         let held = !self.held || row.token.is_some();
         let contested = !self.contested || row.waiting > 0;
@@ -83,7 +86,7 @@ impl LockFilter {
             .is_none_or(|time| row.left_ms.is_some_and(|left| left <= time));
         let metadata = self.metadata.as_ref().is_none_or(|(name, value)| {
             let mut pairs = row.metadata();
-            pairs.any(|(of, is)| of == &**name && matches(value, is))
+            pairs.any(|(of, is)| of == &**name && matches_pattern(value, is))
         });
         key && owner && held && contested && expires && metadata
     }
@@ -144,7 +147,7 @@ fn pairs(metadata: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Returns whether a text has the form of a pattern. Each `*` is tried once for each place: no pattern is slow.
-fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches_pattern(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // The last `*`, and up to where it reaches.

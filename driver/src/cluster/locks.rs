@@ -4,6 +4,7 @@ mod elect;
 mod guard;
 mod lease;
 mod list;
+mod watch;
 
 use super::Cluster;
 use super::shared::{Command, Handle};
@@ -18,8 +19,8 @@ pub use guard::LockGuard;
 pub use lease::Lease;
 pub use list::{LockInfo, LockPages};
 use quorate_core::{Duration, LockError, LockRequest, LostReason};
+pub use watch::LockWatch;
 
-pub(crate) use elect::Watcher;
 pub(crate) use lease::Hold;
 
 /// # Locks

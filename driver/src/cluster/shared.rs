@@ -1,7 +1,7 @@
 //! What the driver and all handles have in common.
 
 use super::events::Subscriber;
-use super::locks::{Hold, Watcher};
+use super::locks::Hold;
 use super::messages::Inbox;
 use super::slot::{OpKey, Reader, Writer, lock};
 use crate::error::{Closed, DriverError};
@@ -56,7 +56,7 @@ pub(crate) enum Command {
         at_once: bool,
         slot: Writer<Result<bool, LockError>>,
     },
-    WatchLeader(LockKey, Watcher),
+    WatchLock(LockKey, Writer<Result<(), LockError>>),
 }
 
 /// What can be read at any time without asking the driver.

@@ -1,16 +1,12 @@
 //! Locks between the node and the handles: whom each outcome is for, and what each holder goes by.
 
-use crate::cluster::{ClusterEvent, Hold, Leader, Lease, OpKey, Shared, SlotWriter, Watcher};
+use crate::cluster::{ClusterEvent, Hold, Lease, OpKey, Shared, SlotWriter};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use quorate_core::{
     Duration, Instant, LockCursor, LockError, LockEvent, LockFilter, LockId, LockKey, LockPage, LockRequest,
     LostReason, Node,
 };
-
-/// How often it is looked who leads, until the core tells by itself.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Who waits for what the node says about one id.
 enum Entry {
@@ -22,13 +18,7 @@ enum Entry {
     },
     Page(SlotWriter<Result<LockPage, LockError>>),
     Revoked(SlotWriter<Result<bool, LockError>>),
-    Watch(Watch),
-}
-
-/// Somebody observes who leads.
-struct Watch {
-    key: LockKey,
-    watcher: Watcher,
+    Watch(SlotWriter<Result<(), LockError>>),
 }
 
 /// The locks of all handles. When it is dropped, nothing is held any more.
@@ -38,8 +28,6 @@ pub(super) struct Locks {
     entries: BTreeMap<LockId, Entry>,
     /// When whoever works under which lock has to be woken.
     alarms: BTreeSet<(Instant, LockId)>,
-    /// Who looks again when. Each has a reader, or goes with its turn.
-    watches: Vec<(Instant, Watch)>,
 }
 
 impl Locks {
@@ -48,7 +36,6 @@ impl Locks {
             shared,
             entries: BTreeMap::new(),
             alarms: BTreeSet::new(),
-            watches: Vec::new(),
         }
     }
 
@@ -119,8 +106,21 @@ impl Locks {
         }
     }
 
-    pub(super) fn watch(&mut self, now: Instant, key: LockKey, watcher: Watcher) {
-        self.watches.push((now, Watch { key, watcher }));
+    pub(super) fn watch(
+        &mut self,
+        node: &mut Node,
+        now: Instant,
+        key: &LockKey,
+        slot: SlotWriter<Result<(), LockError>>,
+    ) {
+        match node.watch_lock(now, key) {
+            Ok(id) if slot.started(OpKey::Lock(id)) => {
+                slot.push(Ok(()));
+                self.entries.insert(id, Entry::Watch(slot));
+            }
+            Ok(id) => give_up(node, now, id),
+            Err(error) => slot.finish(Some(Err(error))),
+        }
     }
 
     /// Nobody wants this any more: neither the lock nor to wait for it.
@@ -195,14 +195,18 @@ impl Locks {
                 Some(Entry::Wanted(slot)) => slot.finish(Some(Err(error))),
                 Some(Entry::Page(slot)) => slot.finish(Some(Err(error))),
                 Some(Entry::Revoked(slot)) => slot.finish(Some(Err(error))),
-                Some(Entry::Watch(watch)) => self.watches.push((now + WATCH_INTERVAL, watch)),
-                Some(Entry::Held { .. }) | None => {}
+                Some(Entry::Held { .. } | Entry::Watch(_)) | None => {}
             },
-            LockEvent::Listed { id, page } => match self.entries.remove(&id) {
-                Some(Entry::Page(slot)) => slot.finish(Some(Ok(page))),
-                Some(Entry::Watch(watch)) => self.observed(node, now, watch, &page),
-                _ => {}
-            },
+            LockEvent::Listed { id, page } => {
+                if let Some(Entry::Page(slot)) = self.entries.remove(&id) {
+                    slot.finish(Some(Ok(page)));
+                }
+            }
+            LockEvent::Changed { id } => {
+                if let Some(Entry::Watch(slot)) = self.entries.get(&id) {
+                    slot.signal(Ok(()));
+                }
+            }
             LockEvent::Taken { id, taken } => {
                 if let Some(Entry::Revoked(slot)) = self.entries.remove(&id) {
                     slot.finish(Some(Ok(taken)));
@@ -213,61 +217,29 @@ impl Locks {
         }
     }
 
-    /// Does what is due: wakes whoever has to stop, and looks who leads.
-    pub(super) fn handle_timeout(&mut self, node: &mut Node, now: Instant) {
+    /// Does what is due: wakes whoever has to stop.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some((_, id)) = self.alarms.first().copied().filter(|&(at, _)| at <= now) {
             self.alarms.pop_first();
             if let Some(Entry::Held { lease, .. }) = self.entries.get(&id) {
                 lease.wake();
             }
         }
-        if self.watches.iter().any(|&(at, _)| at <= now) {
-            let (due, later) = self.watches.drain(..).partition(|&(at, _)| at <= now);
-            self.watches = later;
-            let due: Vec<(Instant, Watch)> = due;
-            for (_, watch) in due {
-                self.look(node, now, watch, None);
-            }
-        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let alarm = self.alarms.first().map(|&(at, _)| at);
-        let watch = self.watches.iter().map(|&(at, _)| at).min();
-        alarm.into_iter().chain(watch).min()
+        self.alarms.first().map(|&(at, _)| at)
     }
 
     /// How much is kept for handles.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.alarms.len() + self.watches.len()
+        self.entries.len() + self.alarms.len()
     }
 
     #[cfg(test)]
     pub(super) fn first_alarm(&self) -> Option<Instant> {
         self.alarms.first().map(|&(at, _)| at)
-    }
-
-    fn look(&mut self, node: &mut Node, now: Instant, watch: Watch, after: Option<LockCursor>) {
-        if watch.watcher.is_abandoned() {
-            return;
-        }
-        let filter = LockFilter::new().key(&watch.key).held();
-        match node.list_locks(now, filter, after) {
-            Ok(id) => drop(self.entries.insert(id, Entry::Watch(watch))),
-            Err(LockError::Leaving) => {}
-            Err(_) => self.watches.push((now + WATCH_INTERVAL, watch)),
-        }
-    }
-
-    fn observed(&mut self, node: &mut Node, now: Instant, watch: Watch, page: &LockPage) {
-        // A `*` in the key stands for other keys too.
-        let row = page.rows.iter().find(|row| row.key == watch.key);
-        if let (None, Some(after)) = (row, &page.next) {
-            return self.look(node, now, watch, Some(after.clone()));
-        }
-        watch.watcher.set(row.and_then(Leader::of));
-        self.watches.push((now + WATCH_INTERVAL, watch));
     }
 }
 

@@ -1,17 +1,12 @@
 //! Electing one of many: a lock whose holder shows a value.
 
-use super::{Lease, LockBuilder, LockGuard};
+use super::{Lease, LockBuilder, LockGuard, LockWatch};
 use crate::cluster::Cluster;
-use crate::cluster::shared::{Command, Handle};
-use crate::cluster::slot::lock;
 use crate::error::{AcquireError, LockQueryError, NotHeld, WithLockError};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
-use alloc::sync::{Arc, Weak};
 use core::ops::Deref;
-use event_listener::Event;
-use quorate_core::{Duration, LockError, LockKey, LockRow, NodeId};
-use std::sync::Mutex;
+use quorate_core::{Duration, LockRow, NodeId};
 
 /// What the value is called in the metadata of the lock.
 const VALUE: &str = "value";
@@ -106,18 +101,11 @@ impl Election {
     /// Observes who leads from now on. Cancel safe: a dropped future observes nothing.
     ///
     /// # Errors
-    /// [`LockError::Key`] if it can be no key, or [`LockQueryError::Closed`].
+    /// Those of [`Cluster::watch`].
     pub async fn observe(&self) -> Result<Leaders, LockQueryError> {
-        let key = &self.lock.request.key;
-        let key = LockKey::new(key).ok_or(LockError::Key { len: key.len() })?;
-        let watched = Arc::new(Watched::default());
-        let command = Command::WatchLeader(key, Watcher(Arc::downgrade(&watched)));
-        let handle = Arc::clone(&self.lock.handle);
-        handle.submit(command).await?;
         Ok(Leaders {
-            watched,
-            seen: 0,
-            _handle: handle,
+            watch: self.cluster.watch(&self.lock.request.key).await?,
+            last: None,
         })
     }
 }
@@ -180,14 +168,13 @@ impl Leader {
 
 /// Who leads, from the moment of [`Election::observe`] on.
 ///
-/// Looks about once a second, so what it says may be a second old; while the group cannot be reached (no quorum), as old
-/// as that lasts. Leaders that followed each other faster, or faster than this is read, are left out: what it gives is
-/// always the newest. Ends when the node leaves. Is a handle.
+/// A leader is told of two round trips after it was elected. While the group cannot be reached (no quorum), what was
+/// told is as old as that lasts. Leaders that followed each other faster, or faster than this is read, are left out:
+/// what it gives is always the newest. Ends when the node leaves. Is a handle.
 #[derive(Debug)]
 pub struct Leaders {
-    watched: Arc<Watched>,
-    seen: u64,
-    _handle: Arc<Handle>,
+    watch: LockWatch,
+    last: Option<Option<Leader>>,
 }
 
 impl Leaders {
@@ -195,72 +182,16 @@ impl Leaders {
     /// waits until it is known at all. `None` when the node leaves. Cancel safe: a dropped future has taken nothing.
     pub async fn next(&mut self) -> Option<Option<Leader>> {
         loop {
-            let listener = self.watched.changed.listen();
-            {
-                let state = lock(&self.watched.state);
-                if state.version != self.seen {
-                    self.seen = state.version;
-                    return Some(state.leader.clone());
-                }
-                if state.closed {
-                    return None;
-                }
+            let leader = match self.watch.next().await {
+                Ok(info) => info.and_then(|info| info.holders.first().and_then(Leader::of)),
+                Err(LockQueryError::Closed(_)) => return None,
+                // Nobody could tell: the next look may.
+                Err(LockQueryError::Failed(_)) => continue,
+            };
+            if self.last.as_ref() != Some(&leader) {
+                self.last = Some(leader.clone());
+                return Some(leader);
             }
-            listener.await;
         }
-    }
-}
-
-/// What the driver has seen of an election, and whoever observes it reads.
-#[derive(Debug, Default)]
-struct Watched {
-    state: Mutex<Sight>,
-    changed: Event,
-}
-
-#[derive(Debug, Default)]
-struct Sight {
-    leader: Option<Leader>,
-    /// Counts what was different; 0 before anything is known.
-    version: u64,
-    closed: bool,
-}
-
-/// The driver's end. Dropped, it tells the reader that nothing comes any more.
-#[derive(Debug)]
-pub(crate) struct Watcher(Weak<Watched>);
-
-impl Watcher {
-    /// Returns whether nobody reads.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.strong_count() == 0
-    }
-
-    /// Somebody leads, or nobody.
-    pub(crate) fn set(&self, leader: Option<Leader>) {
-        self.change(|sight| {
-            let news = sight.version == 0 || sight.leader != leader;
-            sight.version += u64::from(news);
-            sight.leader = leader;
-            news
-        });
-    }
-
-    /// Changes what is seen, and wakes whoever reads if that says so.
-    fn change(&self, change: impl FnOnce(&mut Sight) -> bool) {
-        if let Some(watched) = self.0.upgrade()
-            && change(&mut lock(&watched.state))
-        {
-            watched.changed.notify(usize::MAX);
-        }
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.change(|sight| {
-            sight.closed = true;
-            true
-        });
     }
 }

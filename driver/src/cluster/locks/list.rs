@@ -3,8 +3,9 @@
 use crate::cluster::Cluster;
 use crate::cluster::shared::Command;
 use crate::error::LockQueryError;
+use alloc::string::String;
 use alloc::vec::Vec;
-use quorate_core::{LockCursor, LockError, LockFilter, LockKey, LockPage, LockRow};
+use quorate_core::{LockCursor, LockError, LockFilter, LockKey, LockPage, LockRow, matches_pattern};
 
 impl Cluster {
     /// Lists who holds locks and who waits for them: all that fit a filter, page by page.
@@ -23,6 +24,7 @@ impl Cluster {
         LockPages {
             cluster: self.clone(),
             filter,
+            owner: None,
             next: Some(None),
         }
     }
@@ -109,11 +111,29 @@ pub struct LockInfo {
 pub struct LockPages {
     cluster: Cluster,
     filter: LockFilter,
+    owner: Option<String>,
     /// Behind what the next page begins, if there is one; the first begins behind nothing.
     next: Option<Option<LockCursor>>,
 }
 
 impl LockPages {
+    /// Wants only what members hold and wait for whose name (`name` of their settings) has this form: `*` stands for any
+    /// characters, `?` for one. Who is no member any more has no name, and is left out.
+    pub fn owner_name(mut self, pattern: impl Into<String>) -> Self {
+        self.owner = Some(pattern.into());
+        self
+    }
+
+    fn fits(&self, row: &LockRow) -> bool {
+        let Some(pattern) = &self.owner else { return true };
+        let owner = row.owner.node;
+        if owner == self.cluster.id() {
+            return matches_pattern(pattern, &self.cluster.config().name);
+        }
+        let member = self.cluster.member(owner);
+        member.is_some_and(|member| matches_pattern(pattern, &member.name))
+    }
+
     /// Waits for the next page, at most `message_timeout`; `None` at the end. A page may be empty where the filter leaves
     /// much out. Cancel safe: a dropped future has taken nothing. After an error the same page can be asked for again.
     ///
@@ -128,8 +148,9 @@ impl LockPages {
             .cluster
             .ask(|slot| Command::ListLocks(filter, after, slot))
             .await?;
-        let page = page?;
+        let mut page = page?;
         self.next = page.next.map(Some);
+        page.rows.retain(|row| self.fits(row));
         Ok(Some(page.rows))
     }
 

@@ -131,7 +131,7 @@ fn waiters_get_it_in_turn_and_try_names_the_holder() {
         now(second.as_mut()).is_none(),
         "the first one is renewed all the while"
     );
-    let Err(AcquireError::Refused(LockError::Taken { token, waiting })) = one.run(cluster.try_lock("k"))
+    let Err(AcquireError::Refused(LockError::Taken { token, waiting, .. })) = one.run(cluster.try_lock("k"))
     else {
         panic!("it is taken");
     };
@@ -324,7 +324,7 @@ fn work_is_woken_in_time_by_the_driver() {
     assert!(alarm > now_ + TTL / 2 && alarm < now_ + TTL, "{alarm:?}");
     one.io.world().now = alarm;
     let driver = one.driver.as_mut().unwrap();
-    driver.locks.handle_timeout(&mut driver.node, alarm);
+    driver.locks.handle_timeout(alarm);
     assert!(wakes.count() > before);
 }
 

@@ -111,6 +111,52 @@ fn listing_gives_each_once_in_order_over_many_pages() {
 }
 
 #[test]
+fn a_watch_tells_how_a_lock_stands_whenever_it_has_changed() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    assert!(one.run(cluster.watch("")).is_err());
+    let mut watch = one.run(cluster.watch("k")).unwrap();
+    assert_eq!(one.run(watch.next()), Ok(None));
+    let first = one.acquire("k");
+    let info = one.run(watch.next()).unwrap().expect("it is held");
+    assert_eq!(info.holders[0].token, Some(first.token()));
+    let mut second = pin!(cluster.lock("k").acquire());
+    assert!(now(second.as_mut()).is_none());
+    let info = one.run(watch.next()).unwrap().expect("it is held");
+    assert_eq!((info.holders.len(), info.waiters.len()), (1, 1));
+    let other = one.acquire("other");
+    assert!(now(pin!(watch.next())).is_none());
+    drop(first);
+    let second = one.run(second).unwrap();
+    let mut last = Ok(None);
+    while let Some(told) = now(pin!(watch.next())) {
+        last = told;
+        one.settle();
+    }
+    while last.as_ref().is_ok_and(|info| {
+        let token = info.as_ref().and_then(|info| info.holders.first()?.token);
+        token != Some(second.token())
+    }) {
+        last = one.run(watch.next());
+    }
+    drop((second, other, watch));
+    one.advance(Duration::from_secs(7));
+    assert_eq!(one.driver.as_ref().unwrap().locks.len(), 0);
+}
+
+#[test]
+fn locks_are_found_by_the_name_of_their_owner() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let _held = one.acquire("k");
+    let name = cluster.config().name.clone();
+    for (pattern, found) in [(&*name, 1), ("*", 1), ("somebody-else", 0)] {
+        let rows = one.run(cluster.locks(LockFilter::new()).owner_name(pattern).all());
+        assert_eq!(rows.unwrap().len(), found, "{pattern}");
+    }
+}
+
+#[test]
 fn who_leads_is_seen_with_its_value_and_who_follows() {
     let mut one = One::new();
     let cluster = one.cluster.clone();
