@@ -376,6 +376,8 @@ impl Coverage {
             | Command::Lock { .. }
             | Command::Unlock { .. }
             | Command::SetLockTtl { .. }
+            | Command::ListLocks { .. }
+            | Command::RevokeLock { .. }
             | Command::Leave => {}
         }
     }
