@@ -222,7 +222,7 @@ planted_bugs! {
     NewLeaderCutsLeases "new-leader-cuts-leases"
     "A new leader takes a lease for no longer than a waiter's."
     DeadlineMovesBack "deadline-moves-back"
-    "A renewal that comes late moves the leader's deadline back."
+    "A renewal moves the leader's deadline to where a waiter's lease would end, though it was later."
     AnswersAfterTheEnd "answers-after-the-end"
     "A leader renews a lease of which it has appended the end."
     AnswersBeforeOwnTerm "answers-before-own-term"

@@ -3,8 +3,8 @@
 use crate::observe::Command;
 use bytes::Bytes;
 use quorate_core::{
-    DrawError, DrawId, Duration, Event, Instant, LockError, LockId, LockRequest, Message, Node, NodeId,
-    ReplyError, ReplyTo, RequestId, SendError, SendId, Target,
+    DrawError, DrawId, Duration, Event, Instant, LockCursor, LockError, LockFilter, LockId, LockRequest,
+    Message, Node, NodeId, ReplyError, ReplyTo, RequestId, SendError, SendId, Target,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
@@ -214,6 +214,30 @@ impl Cx<'_> {
     pub fn set_lock_ttl(&mut self, id: LockId, ttl: Duration) -> Result<(), LockError> {
         let result = self.node.set_lock_ttl(self.now, id, ttl);
         self.said.commands.push(Command::SetLockTtl { id, ttl, result });
+        result
+    }
+
+    /// Asks who holds and waits for locks, see [`Node::list_locks`].
+    ///
+    /// # Errors
+    /// As [`Node::list_locks`].
+    pub fn list_locks(&mut self, filter: LockFilter, after: Option<LockCursor>) -> Result<LockId, LockError> {
+        let result = self.node.list_locks(self.now, filter, after);
+        self.said.commands.push(Command::ListLocks { result });
+        result
+    }
+
+    /// Takes a lock from whoever holds it by this token, see [`Node::revoke_lock`].
+    ///
+    /// # Errors
+    /// As [`Node::revoke_lock`].
+    pub fn revoke_lock(&mut self, token: u64, at_once: bool) -> Result<LockId, LockError> {
+        let result = self.node.revoke_lock(self.now, token, at_once);
+        self.said.commands.push(Command::RevokeLock {
+            token,
+            at_once,
+            result,
+        });
         result
     }
 

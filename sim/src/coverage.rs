@@ -119,6 +119,14 @@ situations! {
     LockCancelled "lock-request-cancelled",
     LockReleased "lock-released",
     LockLost "lock-lost-by-expiry",
+    LockRevoked "lock-lost-because-somebody-took-it",
+    LockTakenPolitely "lock-taken-from-its-holder",
+    LockTakenAtOnce "lock-taken-at-once",
+    LockNotTaken "lock-to-be-taken-was-free",
+    LocksListed "locks-listed",
+    LockQueryTimedOut "lock-listing-or-taking-timed-out",
+    LockTtlRaised "lock-lease-made-longer",
+    LockTtlLowered "lock-lease-made-shorter",
     LockAbandoned "lock-lost-with-its-group",
     LockLeft "lock-lost-by-leaving",
     LockAtRisk "lock-at-risk",
@@ -376,6 +384,8 @@ impl Coverage {
             | Command::Lock { .. }
             | Command::Unlock { .. }
             | Command::SetLockTtl { .. }
+            | Command::ListLocks { .. }
+            | Command::RevokeLock { .. }
             | Command::Leave => {}
         }
     }

@@ -103,6 +103,7 @@ fn data(recording: &Recording, about: &About<'_>) -> String {
         .number(recording.traffic.left_out());
     json.key("changes").number(recording.changes.left_out());
     json.key("faults").number(recording.bands.left_out());
+    json.key("locks").number(recording.locks.left_out());
     json.close('}');
     json.key("violations").list(about.violations, violation);
     json.key("lives").list(&recording.lives, life);
@@ -119,6 +120,12 @@ fn data(recording: &Recording, about: &About<'_>) -> String {
     json.key("pauses").list(recording.pauses.iter(), |json, pause| {
         json.open('[').number(pause.node.0 as u64);
         json.time(pause.from).maybe_time(pause.to).close(']');
+    });
+    json.key("locks").list(recording.locks.iter(), |json, band| {
+        json.open('[').time(band.from).maybe_time(band.to);
+        json.number(band.node.0 as u64).flag(band.believed);
+        // A token has more digits than a number of JavaScript.
+        json.text(&band.key).text(&band.token.to_string()).close(']');
     });
     json.key("changes").list(recording.changes.iter(), change);
     let happenings = recording.happenings.iter().chain(recording.traffic.iter());

@@ -36,6 +36,7 @@ mod observe;
 mod recording;
 mod run;
 mod schedule;
+pub mod script;
 mod sim;
 mod trace;
 mod workload;

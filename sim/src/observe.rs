@@ -147,6 +147,20 @@ pub enum Command {
         /// How it went.
         result: Result<(), LockError>,
     },
+    /// See [`Node::list_locks`](quorate_core::Node::list_locks).
+    ListLocks {
+        /// How it went.
+        result: Result<LockId, LockError>,
+    },
+    /// See [`Node::revoke_lock`](quorate_core::Node::revoke_lock).
+    RevokeLock {
+        /// The token by which it is held.
+        token: u64,
+        /// Whether it is free before its holder has stopped.
+        at_once: bool,
+        /// How it went.
+        result: Result<LockId, LockError>,
+    },
     /// See [`Node::cancel_send`](quorate_core::Node::cancel_send).
     CancelSend(SendId),
     /// See [`Node::cancel_request`](quorate_core::Node::cancel_request).

@@ -1,6 +1,7 @@
 //! A bounded record of a run, for pictures: see [`crate::html`].
 
 mod kept;
+mod locks;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -9,11 +10,12 @@ use crate::fault::FaultKind;
 use crate::observe::{Command, Datagram, Fate, Observer, Provenance, Seen};
 use crate::world::{NodeIndex, START, World, host_of};
 use kept::Drops;
+use locks::Leaders;
 use quorate_core::{Config, DropReason, Duration, Event, Stats};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use kept::{
-    Arrival, Band, Belief, Change, Class, Ending, Flight, Happening, Last, Life, News, Pause, View,
+    Arrival, Band, Belief, Change, Class, Ending, Flight, Happening, Last, Life, LockBand, News, Pause, View,
 };
 
 /// Remembers the last part of a run: the datagrams and what became of them, what processes said and were told, whom
@@ -32,6 +34,9 @@ pub struct Recording {
     pub(crate) changes: Last<Change>,
     pub(crate) bands: Last<Band>,
     pub(crate) pauses: Last<Pause>,
+    /// Who held which lock, as it believed itself and as its leaders took it to be.
+    pub(crate) locks: Last<LockBand>,
+    leaders: Leaders,
     pub(crate) hosts: usize,
     /// The time of the last thing seen.
     pub(crate) end: Duration,
@@ -51,6 +56,8 @@ impl Recording {
             changes: Last::new(limit),
             bands: Last::new(limit),
             pauses: Last::new(limit),
+            locks: Last::new(limit),
+            leaders: Leaders::default(),
             hosts: 0,
             end: Duration::ZERO,
             under_way: BTreeSet::new(),
@@ -129,6 +136,7 @@ impl Recording {
         };
         life.ended = Some(end);
         let label = if life.leaving.is_some() { "gone" } else { "crashed" };
+        self.lost_all(node);
         self.happen(Some(node), Class::Process, label, "");
     }
 
@@ -233,6 +241,9 @@ impl Recording {
     fn event(&mut self, world: &World, node: NodeIndex, event: &Event) {
         let (class, label, detail) = text::event(event, |id| self.of(world, id));
         self.happen(Some(node), class, label, detail);
+        if let Event::Lock(event) = event {
+            self.believes(node, event);
+        }
     }
 
     fn command(&mut self, world: &World, node: NodeIndex, command: &Command) {
@@ -357,7 +368,10 @@ impl Observer for Recording {
                 self.happen(Some(node), Class::Message, label, detail);
             }
             Seen::Command { node, command } => self.command(world, node, command),
-            Seen::Settled { node } => self.settled(world, node),
+            Seen::Settled { node } => {
+                self.settled(world, node);
+                self.leads(world, node);
+            }
             // Timers fire far more often than anything is to be seen of it.
             Seen::Woke { .. } => {}
         }

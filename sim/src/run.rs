@@ -4,6 +4,7 @@ mod groups;
 #[cfg(test)]
 mod tests;
 
+use crate::app::App;
 use crate::checkers::Coverage;
 use crate::observe::{Observer, Violation};
 use crate::schedule::Schedule;
@@ -91,21 +92,30 @@ fn drive(
         by: "panic",
         at: sim.world().elapsed(),
     });
+    let violation = panicked.or_else(|| sim.violations().first().cloned());
+    let report = Report {
+        recovered_after,
+        ..report(&sim, schedule.seed, violation)
+    };
+    (report, sim.into_observers())
+}
+
+/// Returns what a run came to.
+pub(crate) fn report<A: App>(sim: &Sim<A>, seed: u64, violation: Option<Violation>) -> Report {
     let mut coverage = sim.coverage().clone();
     if let Some(counter) = sim.observer::<Coverage>() {
         coverage.extend(counter.counts());
     }
-    let report = Report {
-        seed: schedule.seed,
-        violation: panicked.or_else(|| sim.violations().first().cloned()),
+    Report {
+        seed,
+        violation,
         trace_hash: sim.trace_hash(),
         events: sim.handled(),
         simulated: sim.world().elapsed(),
         faults: sim.faults().clone(),
         coverage,
-        recovered_after,
-    };
-    (report, sim.into_observers())
+        recovered_after: None,
+    }
 }
 
 /// Returns what somebody said who panicked.

@@ -168,6 +168,18 @@ fn scenarios_are_listed_printed_and_run() {
 }
 
 #[test]
+fn scripts_are_scenarios_without_a_text() {
+    let list = text(&quorate_sim("scenario").stdout);
+    let named = |line: &str| line.starts_with("locks-lost-grant ");
+    assert!(list.lines().any(named), "{list}");
+    let run = json("scenario locks-lost-grant --json", 0);
+    assert_eq!(run["scenarios"][0]["name"], "locks-lost-grant");
+    let print = quorate_sim("scenario locks-lost-grant --text");
+    assert_eq!(print.status.code(), Some(2));
+    assert!(text(&print.stderr).contains("it has no text"));
+}
+
+#[test]
 fn a_page_is_written() {
     let page = scratch("run.html");
     let output = quorate_sim(&format!("show 3 {TINY} --faults none -o {}", page.display()));

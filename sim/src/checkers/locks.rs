@@ -5,6 +5,7 @@
 //! anybody looks. The rules between beliefs are in [`beliefs`], those for the outcome of each request are here.
 
 mod beliefs;
+mod queries;
 mod resource;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,12 @@ use crate::coverage::{Situation, Tally};
 use crate::observe::{Command, Observer, Seen};
 use crate::world::{NodeIndex, Process, World};
 use beliefs::{Belief, Judge};
+use queries::Query;
 use quorate_core::consensus::{Replica, Term};
 use quorate_core::locks::Key;
 use quorate_core::{
-    DEFAULT_LOCK_TTL, Duration, Event, Group, Instant, LockError, LockEvent, LockId, LockRequest, LostReason,
-    Role,
+    DEFAULT_LOCK_TTL, Duration, Event, Group, Instant, Life, LockError, LockEvent, LockId, LockRequest,
+    LostReason, Role,
 };
 use resource::Resources;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,7 @@ struct Client {
     held: BTreeMap<LockId, Belief>,
     /// What it has given back, and was not told of yet.
     ending: BTreeSet<LockId>,
+    queries: BTreeMap<LockId, Query>,
 }
 
 /// Follows every request for a lock.
@@ -59,6 +62,12 @@ pub(super) struct Locks {
     /// The highest token that anybody was told of for each key, and the highest of who had the key alone.
     begun: BTreeMap<Key, (Belief, Option<Belief>)>,
     resources: Resources,
+    /// The highest token that was granted in each group when its leader was last looked at.
+    looked: BTreeMap<Group, u64>,
+    /// Whose datagram was read last, and by whom.
+    heard: Option<(NodeIndex, NodeIndex)>,
+    /// Whose turn it is to have a lock that is free, and since when.
+    turns: BTreeMap<(Group, Key), (Life, u64, Instant)>,
     /// When anything was asked or told of last.
     busy: Instant,
     look: Every,
@@ -72,7 +81,14 @@ impl Observer for Locks {
     fn observe(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match *seen {
             Seen::Settled { node } => self.on_settled(world, node),
-            Seen::Woke { node, .. } => self.write(world, node),
+            Seen::Arrived { node, datagram, .. } => {
+                self.heard = datagram.sender.map(|sender| (node, sender));
+                Ok(())
+            }
+            Seen::Woke { node, .. } => {
+                self.heard = None;
+                self.write(world, node)
+            }
             Seen::Resumed { node } => {
                 let consensus = self.consensus.borrow();
                 let judge = Judge::new(world, &consensus);
@@ -112,6 +128,9 @@ impl Locks {
             told: BTreeSet::new(),
             begun: BTreeMap::new(),
             resources: Resources::new(),
+            looked: BTreeMap::new(),
+            heard: None,
+            turns: BTreeMap::new(),
             busy: Instant::ZERO,
             look: Every::new(Duration::from_millis(500)),
         }
@@ -139,6 +158,10 @@ impl Locks {
                 let process = world.process(node);
                 let client = self.clients.entry(node).or_default();
                 if let Some(belief) = client.held.get_mut(id) {
+                    self.tally.count(match *ttl > belief.ttl {
+                        true => Situation::LockTtlRaised,
+                        false => Situation::LockTtlLowered,
+                    });
                     belief.ttl = belief.ttl.max(*ttl);
                     // A shorter lease counts at once.
                     let most = world.clock(process.host) + counted(*ttl, process.config.drift_permille);
@@ -146,6 +169,12 @@ impl Locks {
                 }
                 Ok(())
             }
+            Command::ListLocks { result: Ok(id) } => self.on_query(world, node, *id, None),
+            &Command::RevokeLock {
+                at_once,
+                result: Ok(id),
+                ..
+            } => self.on_query(world, node, id, Some(at_once)),
             _ => Ok(()),
         }
     }
@@ -196,7 +225,12 @@ impl Locks {
                 until,
             } => self.granted(world, node, id, key, token, until),
             LockEvent::Renewed { id, until } => self.renewed(world, node, id, until),
+            LockEvent::Failed { id, error } if self.asks(node, id) => {
+                self.query_failed(world, node, id, error)
+            }
             LockEvent::Failed { id, error } => self.failed(world, node, id, error),
+            LockEvent::Listed { id, ref page } => self.listed(world, node, id, page),
+            LockEvent::Taken { id, taken } => self.taken(world, node, id, taken),
             LockEvent::AtRisk { id, until } => {
                 self.tally.count(Situation::LockAtRisk);
                 let same = self.belief(world, node, id)?.until >= until;
@@ -209,7 +243,8 @@ impl Locks {
             }
             LockEvent::Lost { id, token, reason } => {
                 self.tally.count(match reason {
-                    LostReason::Expired | LostReason::Revoked => Situation::LockLost,
+                    LostReason::Expired => Situation::LockLost,
+                    LostReason::Revoked => Situation::LockRevoked,
                     LostReason::Leaving => Situation::LockLeft,
                     _ => Situation::LockAbandoned,
                 });
@@ -385,6 +420,7 @@ impl Locks {
             capacity: request.capacity,
             token,
             group,
+            life: granted.owner,
             asked: asked.at,
             ttl,
             until,
@@ -462,17 +498,91 @@ impl Locks {
                     )
                 })?;
             }
-        }
-        if let Some(replica) = serving(world.process(node)) {
             let consensus = self.consensus.borrow();
+            Judge::new(world, &consensus).check_life(node, client.held.values())?;
+        }
+        let look = self.look.is_due(world.now());
+        if let Some(replica) = serving(world.process(node)) {
+            let consensus = self.consensus.clone();
+            let consensus = consensus.borrow();
             let judge = Judge::new(world, &consensus);
             let beliefs = self.clients.values().flat_map(|client| client.held.values());
             judge.check_served(node, replica, beliefs)?;
+            self.look_at_grants(&judge, node, replica)?;
         }
-        if self.look.is_due(world.now()) {
+        if look {
             self.overdue(world)?;
+            let leaders = world
+                .processes()
+                .filter_map(|(index, process)| Some((index, serving(process)?)));
+            leaders
+                .into_iter()
+                .try_for_each(|(index, replica)| self.check_turns(world, index, replica))?;
         }
         Ok(())
+    }
+
+    fn look_at_grants(
+        &mut self,
+        judge: &Judge<'_>,
+        node: NodeIndex,
+        replica: &Replica,
+    ) -> Result<(), String> {
+        let (Some(group), Some(machine)) = (replica.group(), replica.machine()) else {
+            return Ok(());
+        };
+        let looked = self.looked.entry(group).or_default();
+        if machine.counter == *looked {
+            return Ok(());
+        }
+        let above = std::mem::replace(looked, machine.counter);
+        let heard = self.heard.filter(|&(by, _)| by == node).map(|(_, whom)| whom);
+        judge.check_first(node, replica, above, heard)
+    }
+
+    /// **Nobody waits for ever** While all is well, a lock that is free does not stay so: whose turn it is gets it, or is
+    /// dropped when it is silent.
+    fn check_turns(&mut self, world: &World, leader: NodeIndex, replica: &Replica) -> Result<(), String> {
+        let (Some(group), Some(machine)) = (replica.group(), replica.machine()) else {
+            return Ok(());
+        };
+        let now = world.now();
+        let locks = machine.table.locks().filter(|_| machine.open);
+        let free = locks.filter_map(|(key, lock)| {
+            let next = lock
+                .queue()
+                .next()
+                .filter(|next| next.wish.units <= lock.free())?;
+            Some((key.clone(), next.owner, next.request))
+        });
+        let free: Vec<_> = free.collect();
+        let before = std::mem::take(&mut self.turns);
+        let (mut others, config) = (before, &world.process(leader).config);
+        let calm = world.healed().is_some() && self.truth.borrow().unrest + config.waiter_ttl < now;
+        let most = 2 * config.waiter_ttl;
+        let mut late = None;
+        for (key, owner, request) in free {
+            let at = (group, key);
+            let same = others
+                .get(&at)
+                .filter(|&&(of, number, _)| (of, number) == (owner, request));
+            let since = same.map_or(now, |&(_, _, since)| since);
+            // Bad times do not count.
+            let since = if calm { since } else { now };
+            if since + most < now {
+                late.get_or_insert((at.1.clone(), owner, since));
+            }
+            others.insert(at.clone(), (owner, request, since));
+            self.turns.insert(at, (owner, request, since));
+        }
+        others.retain(|(of, _), _| *of != group);
+        self.turns.append(&mut others);
+        ensure(late.is_none(), || {
+            format!(
+                "{} leads, nobody holds what {late:?} waits for first, and it does not get it",
+                who(world, leader)
+            )
+        })
     }
 
     /// Who believes in a lock uses it: at some moments, and also when it has not looked for long.
@@ -500,6 +610,7 @@ impl Locks {
                     format!("{id:?} of {} has no outcome in its time", who(world, node))
                 })?;
             }
+            self.queries_overdue(world, node, client)?;
         }
         Ok(())
     }
@@ -508,7 +619,8 @@ impl Locks {
         let Some(client) = self.clients.get(&node) else {
             return Ok(());
         };
-        let left = client.open.keys().chain(client.held.keys()).next();
+        let open = client.open.keys().chain(client.queries.keys());
+        let left = open.chain(client.held.keys()).next();
         ensure(left.is_none(), || {
             format!("{} has left, and {left:?} has no outcome", who(world, node))
         })

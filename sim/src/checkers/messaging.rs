@@ -240,6 +240,8 @@ impl Messaging {
             | Command::Lock { .. }
             | Command::Unlock { .. }
             | Command::SetLockTtl { .. }
+            | Command::ListLocks { .. }
+            | Command::RevokeLock { .. }
             | Command::Leave => Ok(()),
         }
     }

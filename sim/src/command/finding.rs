@@ -34,6 +34,12 @@ impl Finding {
         }
     }
 
+    /// Of a script: its seed is 0, and its faults are steps.
+    pub(crate) fn of_script(violation: &Violation, name: &str) -> Self {
+        let repro = format!("cargo run --release -p quorate-sim -- scenario {name}");
+        Self::new(violation, &Schedule::calm(0, 0), repro)
+    }
+
     /// Writes it for people.
     pub(crate) fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(

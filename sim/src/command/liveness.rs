@@ -24,7 +24,8 @@ struct Row {
     p999_ms: Option<f64>,
     /// How many seeds did not recover within `bound_ms`.
     never: u64,
-    /// How many seeds recovered, but not as they must: a group was lost that had a quorum, or tokens did not rise.
+    /// How many seeds recovered, but not as they must: a group was lost that had a quorum, tokens did not rise, or somebody
+    /// had a lock in which another one still believed.
     wrong: u64,
     bound_ms: f64,
     /// For rates: how often it happened, for each member and simulated hour.
@@ -149,7 +150,7 @@ fn print(rows: &[Row], out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "Default settings: heartbeat_timeout is {timeout} ms. 'never': not within the bound. 'wrong': a group was lost that \
-         had a quorum, or tokens did not rise."
+         had a quorum, tokens did not rise, or somebody had a lock in which another one still believed."
     )?;
     Ok(())
 }

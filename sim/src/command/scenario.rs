@@ -1,13 +1,15 @@
-//! `scenario`: schedules that were written by hand.
+//! `scenario`: schedules that were written by hand, and scripts.
 
 use super::Verdict;
 use super::args;
 use super::batch::{in_order, stop_on_interrupt};
 use super::finding::{Finding, repro};
 use super::output::{Progress, Table, hash, json_line};
-use super::simulate::simulate;
-use anyhow::anyhow;
+use super::simulate::{play, simulate};
+use anyhow::{anyhow, bail};
 use quorate_sim::scenario::{self, Scenario};
+use quorate_sim::script::{self, Script};
+use quorate_sim::{Report, Violation};
 use serde::Serialize;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -27,22 +29,81 @@ struct Row {
     violations: Vec<Finding>,
 }
 
+/// What can be run by its name.
+enum Named {
+    Schedule(Scenario),
+    Script(Script),
+}
+
+impl Named {
+    fn all() -> impl Iterator<Item = Self> {
+        let schedules = scenario::all().map(Self::Schedule);
+        schedules.chain(script::all().map(Self::Script))
+    }
+
+    fn find(name: &str) -> Option<Self> {
+        let schedule = scenario::find(name).map(Self::Schedule);
+        schedule.or_else(|| script::find(name).map(Self::Script))
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Schedule(scenario) => scenario.name,
+            Self::Script(script) => script.name,
+        }
+    }
+
+    fn about(&self) -> &str {
+        match self {
+            Self::Schedule(scenario) => &scenario.about,
+            Self::Script(script) => script.about,
+        }
+    }
+
+    fn run(&self) -> Report {
+        match self {
+            Self::Schedule(scenario) => simulate(&scenario.schedule, None),
+            Self::Script(script) => play(*script),
+        }
+    }
+
+    fn finding(&self, violation: &Violation) -> Finding {
+        let name = self.name();
+        match self {
+            Self::Schedule(scenario) => Finding::new(violation, &scenario.schedule, repro(name, None)),
+            Self::Script(_) => Finding::of_script(violation, name),
+        }
+    }
+
+    /// Writes the schedule, which a script has not.
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let Self::Schedule(scenario) = self else {
+            return Ok(());
+        };
+        for line in scenario.about.lines() {
+            writeln!(out, "# {line}")?;
+        }
+        write!(out, "{}", scenario.schedule)
+    }
+}
+
 /// Runs `scenario`.
 pub(crate) fn run(args: &args::Scenario, out: &mut dyn Write) -> anyhow::Result<Verdict> {
-    let chosen: Vec<Scenario> = match args.name.as_deref() {
-        None | Some("all") => scenario::all().collect(),
-        Some(name) => vec![scenario::find(name).ok_or_else(|| unknown(name))?],
+    let chosen: Vec<Named> = match args.name.as_deref() {
+        None | Some("all") => Named::all().collect(),
+        Some(name) => vec![Named::find(name).ok_or_else(|| unknown(name))?],
     };
     if args.name.is_none() {
         return list(args, &chosen, out);
     }
     if args.text {
-        for scenario in &chosen {
-            for line in scenario.about.lines() {
-                writeln!(out, "# {line}")?;
-            }
-            write!(out, "{}", scenario.schedule)?;
+        if let [Named::Script(script)] = &chosen[..] {
+            bail!(
+                "{} has steps that depend on what happens: it has no text",
+                script.name
+            );
         }
+        chosen.iter().try_for_each(|one| one.print(out))?;
         return Ok(Verdict::Clean);
     }
     stop_on_interrupt()?;
@@ -50,13 +111,13 @@ pub(crate) fn run(args: &args::Scenario, out: &mut dyn Write) -> anyhow::Result<
     let mut progress = Progress::new("scenarios", chosen.len() as u64);
     let numbers = args::Seeds::from(0, chosen.len() as u64);
     let jobs = args::Jobs::default().count();
-    let work = |number: u64| simulate(&chosen[number as usize].schedule, None);
+    let work = |number: u64| chosen[number as usize].run();
     in_order(numbers, jobs, work, |number, report| {
-        let Scenario { name, schedule, .. } = &chosen[number as usize];
+        let one = &chosen[number as usize];
         let violation = report.violation.as_ref();
-        let finding = violation.map(|violation| Finding::new(violation, schedule, repro(name, None)));
+        let finding = violation.map(|violation| one.finding(violation));
         rows.push(Row {
-            name,
+            name: one.name(),
             trace_hash: hash(report.trace_hash),
             recovered_ms: report.recovered_after.map(|after| after.as_secs_f64() * 1e3),
             violations: finding.into_iter().collect(),
@@ -99,32 +160,29 @@ pub(crate) fn run(args: &args::Scenario, out: &mut dyn Write) -> anyhow::Result<
 }
 
 fn unknown(name: &str) -> anyhow::Error {
-    let names: Vec<_> = scenario::all().map(|scenario| scenario.name).collect();
+    let names: Vec<_> = Named::all().map(|one| one.name()).collect();
     anyhow!(
         "no scenario is called '{name}': there are all, {}",
         names.join(", ")
     )
 }
 
-fn list(args: &args::Scenario, scenarios: &[Scenario], out: &mut dyn Write) -> anyhow::Result<Verdict> {
+fn list(args: &args::Scenario, scenarios: &[Named], out: &mut dyn Write) -> anyhow::Result<Verdict> {
     #[derive(Serialize)]
     struct Listed<'a> {
         event: &'static str,
         scenarios: Vec<(&'static str, &'a str)>,
     }
     if args.json {
-        let scenarios = scenarios
-            .iter()
-            .map(|one| (one.name, one.about.as_str()))
-            .collect();
+        let scenarios = scenarios.iter().map(|one| (one.name(), one.about())).collect();
         let event = "scenarios";
         json_line(out, &Listed { event, scenarios })?;
         return Ok(Verdict::Clean);
     }
     let mut table = Table::with_text_from(1, &["scenario", "what it shows"]);
     for scenario in scenarios {
-        let about = scenario.about.lines().next().unwrap_or_default();
-        table.row(vec![scenario.name.into(), about.into()]);
+        let about = scenario.about().lines().next().unwrap_or_default();
+        table.row(vec![scenario.name().into(), about.into()]);
     }
     table.print(out)?;
     Ok(Verdict::Clean)

@@ -1,5 +1,6 @@
 //! One run, on this thread.
 
+use quorate_sim::script::Script;
 use quorate_sim::{Observer, PlantedBug, Report, Schedule, plant, run, run_observed};
 use std::cell::{Cell, RefCell};
 
@@ -38,6 +39,11 @@ pub(crate) fn simulate_observed<O: Observer + 'static>(
         || run_observed(schedule, true, observer),
         |(report, _)| report,
     )
+}
+
+/// As [`simulate`], for a script.
+pub(crate) fn play(script: Script) -> Report {
+    within(None, || script.run(true), |report| report)
 }
 
 fn within<T>(

@@ -66,6 +66,25 @@ function drawLives(ctx, lane, place, at, colours) {
   }
 }
 
+/** Draws which locks somebody on a lane had: thin the leader's view, thick and with the token what the holder believed. */
+function drawLocks(ctx, lane, place, at, colours) {
+  const { y, left, right } = place;
+  ctx.font = "10px system-ui, sans-serif";
+  ctx.textBaseline = "middle";
+  for (const lock of locks) {
+    if (lock.lane !== lane) continue;
+    const [a, b] = [Math.max(left, at(lock.from)), Math.min(right, at(lock.to))];
+    if (b < a) continue;
+    const width = Math.max(1, b - a);
+    ctx.fillStyle = lock.believed ? colours.held : colours.leased;
+    if (lock.believed) ctx.fillRect(a, y - 21, width, 10);
+    else ctx.fillRect(a, y - 10, width, 3);
+    if (!lock.believed || ctx.measureText(lock.text).width + 6 > width) continue;
+    ctx.fillStyle = colours.text;
+    ctx.fillText(lock.text, a + 3, y - 16);
+  }
+}
+
 function drawPause(ctx, a, b, y, colours) {
   if (b <= a) return;
   ctx.save();

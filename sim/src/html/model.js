@@ -14,6 +14,15 @@ for (const [at, node, about, what] of run.changes) lives.get(node)?.changes.push
 for (const [node, from, to] of run.pauses) {
   lives.get(node)?.pauses.push({ from, to: to === NONE ? run.end : to });
 }
+/** Who had which lock, as it believed itself, and as those who led its group took it to be. */
+const locks = run.locks.map(([from, to, node, believed, key, token]) => ({
+  from,
+  to: to === NONE ? run.end : to,
+  lane: lives.get(node)?.host ?? OUTSIDE,
+  who: lives.get(node)?.label ?? "?",
+  believed: believed === 1,
+  text: `${key} #${token}`,
+}));
 const labelOf = (node) => lives.get(node)?.label ?? "?";
 const endOf = (life) => (life.ended === NONE ? run.end : life.ended);
 const isThere = (life, t) => life.started <= t && (life.ended === NONE || t < life.ended);

@@ -129,9 +129,14 @@ function showViews(t) {
     tr.append(make("td", quorum === 2 ? "note bad" : "note", notes.join(", ")));
     tr.firstChild.title = life.name ? `${life.name}, ${life.id}` : life.id;
   }
+  const had = (believed) => {
+    const there = locks.filter((lock) => lock.believed === believed && lock.from <= t && t < lock.to);
+    return there.length ? there.map((lock) => `${lock.text} (${lock.who})`).join("; ") : "none";
+  };
+  const held = run.locks.length ? [`Locks believed in: ${had(true)}`, `Locks as leaders see them: ${had(false)}`] : [];
   const going = faults.filter((fault) => fault.at <= t && (t < fault.end || fault.open)).map((fault) => fault.text);
   const key = "● lists  ◐ suspects  ○ misses  ✝ lists a dead one";
-  $("views").replaceChildren(table, make("p", "", wide ? "" : key), make("p", "", going.length ? `Faults: ${going.join("; ")}` : "No fault."));
+  $("views").replaceChildren(table, make("p", "", wide ? "" : key), ...held.map((text) => make("p", "", text)), make("p", "", going.length ? `Faults: ${going.join("; ")}` : "No fault."));
 }
 
 function showParticulars(entry) {

@@ -82,6 +82,7 @@ class Picture {
     }
     this.lanes.forEach((y, lane) => {
       const place = { y, left: this.left, right: this.right, above: this.laneHeight * 0.62 };
+      drawLocks(ctx, lane, place, at, colours);
       drawLives(ctx, lane, place, at, colours);
     });
     this.lanes.forEach((y, lane) => {

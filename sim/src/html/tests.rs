@@ -103,6 +103,70 @@ fn the_same_run_gives_the_same_page() {
 }
 
 #[test]
+fn a_page_has_the_bands_of_locks_with_their_tokens() {
+    use crate::app::Recorder;
+    use quorate_core::{Event, LockEvent, LockRequest};
+    let schedule = crate::Schedule {
+        cluster_size: 3,
+        ..crate::Schedule::calm(5, 3)
+    };
+    let builder = Sim::builder().schedule(schedule).observer(Recording::new(1_000));
+    let mut sim = builder.build_with(|_| Recorder::default());
+    sim.run_for(Duration::from_secs(5));
+    let [a, b] = [NodeIndex(0), NodeIndex(1)];
+    let request = LockRequest::new(NASTY).wait(Duration::from_secs(9));
+    let first = sim.with(a, |cx| cx.lock(request.clone())).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    sim.with(b, |cx| cx.lock(request)).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    sim.with(a, |cx| cx.unlock(first)).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    let tokens = [a, b].map(|node| {
+        let events = sim.events(node).iter();
+        let token = events.filter_map(|(_, event)| match event {
+            Event::Lock(LockEvent::Granted { token, .. }) => Some(*token),
+            _ => None,
+        });
+        token.last().expect("both were granted the lock")
+    });
+    let recording: &Recording = sim.observer().expect("the builder was given one");
+    let bands = |believed: bool| {
+        let bands = recording.locks.iter().filter(|band| band.believed == believed);
+        bands.cloned().collect::<Vec<_>>()
+    };
+    let (believed, served) = (bands(true), bands(false));
+    for bands in [&believed, &served] {
+        let found: Vec<_> = bands.iter().map(|band| (band.node, band.token)).collect();
+        assert_eq!(found, [(a, tokens[0]), (b, tokens[1])]);
+        assert!(bands[0].to.is_some() && bands[1].to.is_none());
+        assert!(bands[0].to <= Some(bands[1].from));
+    }
+    for (believed, served) in believed.iter().zip(&served) {
+        assert!(served.from <= believed.from, "{served:?} holds {believed:?}");
+        assert!(served.to.is_none() || believed.to <= served.to);
+    }
+    let page = page(recording, &About::default());
+    let (_, bands) = data_of(&page)
+        .split_once("\"locks\":[[")
+        .expect("there are bands");
+    let (bands, _) = bands.split_once("]],").expect("they end");
+    assert_eq!(bands.split("],[").count(), 4, "{bands}");
+    for token in tokens {
+        assert_eq!(bands.matches(&format!("\"{token}\"")).count(), 2, "{bands}");
+    }
+    assert!(
+        bands.contains("\\u003c/script"),
+        "names of locks are data: {bands}"
+    );
+    // What draws them is part of the page.
+    assert!(
+        SCRIPT
+            .iter()
+            .any(|part| part.contains("drawLocks(ctx, lane, place, at, colours);"))
+    );
+}
+
+#[test]
 fn an_empty_recording_has_a_page_too() {
     let page = page(&Recording::new(0), &About::default());
     assert!(data_of(&page).contains("\"flights\":[]"));

@@ -16,7 +16,7 @@ const state = {
 let colours = {};
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["back", "sheet", "line", "grid", "text", "dim", "accent", "chosen", "bad", "process", "network", "host", "clock", "names"];
+  const names = ["back", "sheet", "line", "grid", "text", "dim", "accent", "chosen", "bad", "process", "network", "host", "clock", "names", "held", "leased"];
   const tables = [...run.outcomes, ...run.classes, ...VIEWS.map((view) => `view-${view}`)];
   colours = Object.fromEntries([...names, ...tables].map((name) => [name, style.getPropertyValue(`--${name.replace(" ", "-")}`).trim()]));
 }

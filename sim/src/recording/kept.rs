@@ -158,6 +158,19 @@ pub(crate) struct Pause {
     pub(crate) to: Option<Duration>,
 }
 
+/// For how long somebody had a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LockBand {
+    pub(crate) key: String,
+    pub(crate) token: u64,
+    /// Who had it.
+    pub(crate) node: NodeIndex,
+    /// What its application believed, or else what those who led its group did.
+    pub(crate) believed: bool,
+    pub(crate) from: Duration,
+    pub(crate) to: Option<Duration>,
+}
+
 /// A datagram on its way.
 #[derive(Debug)]
 pub(crate) struct Flight {

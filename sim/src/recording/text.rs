@@ -243,6 +243,15 @@ pub(super) fn command(command: &Command, name: impl Fn(NodeId) -> String) -> (Cl
                 format!("{id:?}: {ttl:?}: {error}"),
             ),
         },
+        Command::ListLocks { result } => query("lists locks".into(), result),
+        Command::RevokeLock {
+            token,
+            at_once,
+            result,
+        } => {
+            let how = if *at_once { " at once" } else { "" };
+            query(format!("takes token {token}{how}"), result)
+        }
         Command::Leave => (
             Class::Process,
             "leaves".into(),
@@ -270,6 +279,13 @@ fn lock(request: &LockRequest, result: &Result<LockId, LockError>) -> (Class, St
             format!("asks for {key}: refused"),
             format!("{error}; {what}"),
         ),
+    }
+}
+
+fn query(what: String, result: &Result<LockId, LockError>) -> (Class, String, String) {
+    match result {
+        Ok(id) => (Class::Message, what, format!("{id:?}")),
+        Err(error) => (Class::Failure, format!("{what}: refused"), error.to_string()),
     }
 }
 
@@ -302,6 +318,15 @@ fn lock_event(event: &LockEvent) -> (Class, String, String) {
             format!("{id:?}: token {token}, {reason:?}"),
         ),
         LockEvent::Released { id } => (Class::Outcome, "released".into(), format!("{id:?}")),
+        LockEvent::Listed { id, page } => (
+            Class::Outcome,
+            format!("{} holders and waiters", page.rows.len()),
+            format!("{id:?}: more behind {:?}", page.next),
+        ),
+        LockEvent::Taken { id, taken } => {
+            let what = if *taken { "lock taken" } else { "nobody had it" };
+            (Class::Outcome, what.into(), format!("{id:?}"))
+        }
         other => (Class::Trouble, "lock".into(), format!("{other:?}")),
     }
 }

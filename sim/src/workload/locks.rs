@@ -2,7 +2,7 @@
 
 use super::ROOM;
 use crate::app::Cx;
-use quorate_core::{Duration, Instant, LockError, LockEvent, LockId, LockRequest};
+use quorate_core::{Duration, Instant, LockError, LockEvent, LockFilter, LockId, LockPage, LockRequest};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use std::collections::BTreeMap;
@@ -18,6 +18,11 @@ const KEYS: &[u8] = &[0, 0, 0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 5];
 /// How many units the semaphore has.
 const CAPACITY: u32 = 3;
 
+/// Of so many requests for locks six come with a look at the table.
+const LOOKS: u64 = 40;
+/// One of so many locks that somebody sees in it is taken from its holder.
+const TAKES: u64 = 6;
+
 /// What becomes of a lock, or of a request for one.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
@@ -28,6 +33,8 @@ struct Plan {
     /// How long it is held before its leases become of another length, and of which.
     change: Option<(Duration, Duration)>,
     change_at: Option<Instant>,
+    /// By which it is held.
+    token: Option<u64>,
     trial: Option<Trial>,
 }
 
@@ -45,6 +52,8 @@ pub(super) struct Locks {
     per_minute: u32,
     max_ttl: Duration,
     rng: ChaCha8Rng,
+    /// Decides who looks, and who takes locks from others.
+    looks: ChaCha8Rng,
     next: Option<Instant>,
     plans: BTreeMap<LockId, Plan>,
     /// Those for which there was no room in the queue, and when they are asked for again.
@@ -59,6 +68,7 @@ impl Locks {
             per_minute,
             max_ttl: max_ttl.max(MIN_TTL),
             rng: ChaCha8Rng::from_seed([0; 32]),
+            looks: ChaCha8Rng::from_seed([0; 32]),
             next: None,
             plans: BTreeMap::new(),
             full: Vec::new(),
@@ -72,6 +82,8 @@ impl Locks {
         let mut seed = [0; 32];
         seed[..16].copy_from_slice(&cx.id().to_bytes());
         self.rng = ChaCha8Rng::from_seed(seed);
+        self.looks = ChaCha8Rng::from_seed(seed);
+        self.looks.set_stream(1);
         self.next = self.draw_next(cx.now());
     }
 
@@ -148,6 +160,7 @@ impl Locks {
             hold,
             change,
             change_at: None,
+            token: None,
             trial: None,
         }
     }
@@ -159,6 +172,36 @@ impl Locks {
         // A refusal is an answer too; the checkers follow what was accepted.
         if let Ok(id) = cx.lock(request) {
             self.plans.insert(id, plan);
+        }
+    }
+
+    /// Looks now and then who has what.
+    fn look(&mut self, cx: &mut Cx<'_>) {
+        let filter = LockFilter::new();
+        let filter = match self.looks.next_u64() % LOOKS {
+            0 => filter,
+            1 => filter.held(),
+            2 => filter.contested(),
+            3 => filter.key("lock ?"),
+            4 => filter.owner(cx.id()),
+            5 => filter.metadata("user", "some*"),
+            _ => return,
+        };
+        // A refusal is an answer too.
+        let _ = cx.list_locks(filter, None);
+    }
+
+    /// Looks further, and takes locks: at once from whoever holds them, politely from this process itself.
+    fn seen(&mut self, cx: &mut Cx<'_>, page: &LockPage) {
+        for token in page.rows.iter().filter_map(|row| row.token) {
+            let own = self.plans.values().any(|plan| plan.token == Some(token));
+            let at_once = self.looks.next_u64().is_multiple_of(2);
+            if self.looks.next_u64().is_multiple_of(TAKES) && (own || at_once) {
+                let _ = cx.revoke_lock(token, at_once);
+            }
+        }
+        if page.next.is_some() {
+            let _ = cx.list_locks(LockFilter::new(), page.next.clone());
         }
     }
 
@@ -177,6 +220,7 @@ impl Locks {
             hold: Some(Duration::ZERO),
             change: None,
             change_at: None,
+            token: None,
             trial: Some(trial),
         };
         match cx.lock(request) {
@@ -191,10 +235,13 @@ impl Locks {
         open.count() + self.full.len()
     }
 
-    pub(super) fn event(&mut self, cx: &Cx<'_>, event: &LockEvent) {
+    pub(super) fn event(&mut self, cx: &mut Cx<'_>, event: &LockEvent) {
         match *event {
-            LockEvent::Granted { id, .. } => {
+            // Who rests leaves others alone.
+            LockEvent::Listed { ref page, .. } if self.next.is_some() => self.seen(cx, page),
+            LockEvent::Granted { id, token, .. } => {
                 if let Some(plan) = self.plans.get_mut(&id) {
+                    plan.token = Some(token);
                     plan.ends = plan.hold.map(|hold| cx.now() + hold);
                     plan.change_at = plan.change.map(|(after, _)| cx.now() + after);
                 }
@@ -226,6 +273,7 @@ impl Locks {
             self.next = None;
         } else if self.next.is_some_and(|at| at <= now) {
             self.ask(cx);
+            self.look(cx);
             self.next = self.draw_next(now);
         }
         let (full, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.full)

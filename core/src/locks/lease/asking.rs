@@ -190,8 +190,10 @@ impl Leases {
         let Some(holder) = cx.holder(token).filter(|_| may_hold) else {
             return 0;
         };
+        let short = planted(PlantedBug::DeadlineMovesBack);
+        let counted = cx.terms.first_lease(holder.ttl, short);
         if !planted(PlantedBug::RenewalsExtendNothing) {
-            self.extend(token, cx.terms.deadline(heard.at, holder.ttl));
+            self.extend(token, cx.terms.deadline(heard.at, counted));
         }
         holder.ttl
     }

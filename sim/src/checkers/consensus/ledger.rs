@@ -2,6 +2,7 @@
 
 mod append;
 mod leases;
+mod queues;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -13,6 +14,7 @@ use quorate_core::{Duration, Group, Instant, Life};
 use std::collections::BTreeMap;
 
 pub(in crate::checkers) use leases::{End, Lease};
+use queues::Queues;
 
 /// What all members agree on, from the settings of the founder.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +149,7 @@ pub(in crate::checkers) struct Ledger {
     /// The locks after the last decided entry, and every one that was ever granted, by token.
     table: Table,
     leases: BTreeMap<u64, Lease>,
+    queues: Queues,
     /// Whether the clock of who opened it was inside the bound all the time that it waited.
     pub(in crate::checkers) opened_in_time: bool,
 }
@@ -195,6 +198,7 @@ impl Ledger {
             grants: BTreeMap::new(),
             table: Table::default(),
             leases: BTreeMap::new(),
+            queues: Queues::default(),
             opened_in_time: true,
         })
     }
@@ -411,11 +415,13 @@ impl Ledger {
                 let leader = self.leaders.get(&term).copied();
                 let end = End {
                     at: appended,
+                    decided: at.now,
                     expired_by: leader.filter(|_| matches!(change, Change::Expire { .. })),
+                    forced: matches!(change, Change::Revoke { at_once: true, .. }),
                 };
                 let gate = (state.open, &mut state.counter);
                 let change = change.clone();
-                self.take_change(at.now, index, &change, end, gate, shown);
+                self.take_change((index, term), &change, end, gate, shown)?;
             }
         }
         self.newest_entry = self.newest_entry.max(appended);

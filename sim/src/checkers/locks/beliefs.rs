@@ -8,7 +8,10 @@ use crate::fault::Host;
 use crate::world::{NodeIndex, World};
 use quorate_core::consensus::{Replica, Term};
 use quorate_core::locks::Key;
-use quorate_core::{Duration, Group, Instant, NodeId};
+use quorate_core::{Duration, Group, Instant, Life, NodeId};
+
+/// Leases are counted in milliseconds.
+const ROUNDED: Duration = Duration::from_millis(1);
 
 /// A lock that an application was told it has.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Belief {
     pub(super) capacity: u32,
     pub(super) token: u64,
     pub(super) group: Group,
+    /// To whom it was granted: a process that abandons its group is another life from then on.
+    pub(super) life: Life,
     /// When it was asked for.
     pub(super) asked: Instant,
     /// The longest lease that its application wanted.
@@ -82,13 +87,14 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether leases promise anything about a belief: the clock of its host, and of the leader that took the lease for
-    /// over, were inside the bound.
+    /// over, were inside the bound; and nobody took the lock without waiting for its holder.
     pub(super) fn counts(&self, belief: &Belief) -> bool {
         let (world, group) = (self.world, belief.group);
         let host = world.process(belief.node).host;
         let ended = self.lease(belief).and_then(|lease| lease.end);
         let by = ended.and_then(|end| Some((end.at, world.find(end.expired_by?.node)?)));
-        self.is_right(host, group, world.now(), belief.asked)
+        ended.is_none_or(|end| !end.forced)
+            && self.is_right(host, group, world.now(), belief.asked)
             && by.is_none_or(|(at, by)| self.is_right(world.process(by).host, group, at, Instant::ZERO))
     }
 
@@ -197,6 +203,60 @@ impl<'a> Judge<'a> {
                 wrong.map_or(0, |before| before.token)
             )
         })
+    }
+
+    /// **Abandon** Before a process goes on as another life, it is told that all is over that the one before had.
+    pub(super) fn check_life<'b>(
+        &self,
+        node: NodeIndex,
+        mut held: impl Iterator<Item = &'b Belief>,
+    ) -> Result<(), String> {
+        let life = self.world.process(node).node().map(|node| node.replica().life());
+        let old = held.find(|belief| Some(belief.life) != life && belief.lasts(self.world));
+        ensure(old.is_none(), || {
+            format!(
+                "{} has abandoned its group, and still believes in a lock of it: {old:?}",
+                who(self.world, node)
+            )
+        })
+    }
+
+    /// **First lease** What a leader has just granted from the queue it takes for over as soon as its holder would be
+    /// silent for too long, until that has asked again. `heard` is whose datagram it has just read, which may have been
+    /// that.
+    pub(super) fn check_first(
+        &self,
+        leader: NodeIndex,
+        replica: &Replica,
+        above: u64,
+        heard: Option<NodeIndex>,
+    ) -> Result<(), String> {
+        let found = replica.group().and_then(|group| self.ledger(group));
+        let (Some(ledger), Some(leadership)) = (found, replica.leadership()) else {
+            return Ok(());
+        };
+        let process = self.world.process(leader);
+        let local = self.world.clock(process.host);
+        let config = &process.config;
+        for (token, lease) in ledger.leases_above(above) {
+            let to = self.world.find(lease.owner.node);
+            let here = lease.queued && lease.since == self.world.now() && lease.term == replica.term();
+            if !here || to == heard || to == Some(leader) {
+                continue;
+            }
+            let first = config.waiter_ttl;
+            let most = local + first + first * u32::from(config.drift_permille) / 1_000 + ROUNDED;
+            let deadline = leadership.leases().deadline(token);
+            ensure(deadline.is_none_or(|deadline| deadline <= most), || {
+                format!(
+                    "{} has granted {} by token {token} from the queue, and waits for its holder until {deadline:?}; at most \
+                     until {most:?} if that is gone",
+                    who(self.world, leader),
+                    lease.key
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// **Inside the service's view** Whoever leads knows of every belief that its group granted, and does not take the

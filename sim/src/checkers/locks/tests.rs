@@ -2,6 +2,7 @@ use super::*;
 use crate::checkers::testing::{A, B, Panel, cluster, secs};
 use crate::fault::{FaultKind, Host};
 use crate::sim::Sim;
+use quorate_core::{LockFilter, LockPage};
 
 /// A cluster of three with an open group.
 struct Watched(Sim);
@@ -519,4 +520,154 @@ fn a_lock_that_nobody_has() {
     // The cluster's own checkers know who has it.
     watched.0.finish();
     assert_eq!(watched.0.violations(), []);
+}
+
+#[test]
+fn beliefs_of_a_life_that_is_over() {
+    let (watched, first, _) = two(a());
+    let check = |belief: &Belief| watched.judge(|judge, _| judge.check_life(A, [belief].into_iter()));
+    assert_eq!(check(&first), Ok(()));
+    let life = Life::first(watched.0.id(B));
+    let other = Belief {
+        life,
+        ..first.clone()
+    };
+    objection(check(&other), "has abandoned its group");
+    let until = Instant::ZERO;
+    assert_eq!(check(&Belief { until, ..other }), Ok(()));
+}
+
+/// Lets a lock go from hand to hand.
+#[cfg(feature = "planted-bugs")]
+fn handed_over(bug: Option<quorate_core::PlantedBug>) -> Watched {
+    let mut watched = Watched::new();
+    let _planted = quorate_core::plant(bug);
+    for round in 0..12 {
+        let nodes = [round % 3, (round + 1) % 3].map(NodeIndex);
+        let ids = nodes.map(|node| {
+            let request = a().wait(secs(9));
+            (node, watched.0.with(node, |cx| cx.lock(request)).unwrap())
+        });
+        for (node, id) in ids {
+            watched.0.run_for(Duration::from_millis(50));
+            let _ = watched.0.with(node, |cx| cx.unlock(id));
+        }
+        watched.0.run_for(Duration::from_millis(50));
+    }
+    watched
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn what_is_granted_from_the_queue_is_short_at_first() {
+    assert_eq!(handed_over(None).0.violations(), []);
+    let watched = handed_over(Some(quorate_core::PlantedBug::WholeLeaseFromTheQueue));
+    watched.objected("from the queue, and waits for its holder until");
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_lock_that_is_free_and_goes_to_nobody() {
+    for (bug, fits) in [
+        (None, true),
+        (Some(quorate_core::PlantedBug::SilentWaitersStay), false),
+    ] {
+        let mut watched = Watched::new();
+        let _planted = quorate_core::plant(bug);
+        let (id, ..) = watched.take(A, a());
+        watched.0.with(B, |cx| cx.lock(a().wait(secs(99)))).unwrap();
+        watched.0.run_for(secs(1));
+        watched.0.crash(B);
+        watched.0.heal();
+        // Who was heard of just now would get it.
+        watched.0.run_for(secs(5));
+        watched.give_back(A, id);
+        watched.0.run_for(secs(30));
+        match fits {
+            true => assert_eq!(watched.0.violations(), []),
+            false => watched.objected("and it does not get it"),
+        }
+    }
+}
+
+#[test]
+fn questions_that_are_answered_wrongly_twice_or_never() {
+    let list = |watched: &mut Watched, id| watched.command(A, &Command::ListLocks { result: Ok(id) });
+    let page = LockPage::default;
+    let taken = true;
+    type Ask = fn(&mut Watched, LockId);
+    let revoke: Ask = |watched, id| {
+        let (token, at_once, result) = (7, false, Ok(id));
+        let command = Command::RevokeLock {
+            token,
+            at_once,
+            result,
+        };
+        watched.command(A, &command);
+    };
+    let asked = |ask: &dyn Fn(&mut Watched, LockId)| {
+        let mut watched = Watched::new();
+        let [id, ..] = strange_ids(&mut watched);
+        ask(&mut watched, id);
+        assert_eq!(watched.0.violations(), []);
+        (watched, id)
+    };
+    let (watched, id) = asked(&list);
+    watched.tell_objects(A, LockEvent::Taken { id, taken }, "asked for a listing");
+    let (watched, id) = asked(&revoke);
+    watched.tell_objects(A, LockEvent::Listed { id, page: page() }, "and did not ask");
+    let (watched, id) = asked(&|_, _| {});
+    watched.tell_objects(A, LockEvent::Listed { id, page: page() }, "which it did not ask");
+    let (mut watched, id) = asked(&list);
+    watched.tell(A, LockEvent::Listed { id, page: page() });
+    watched.tell_objects(A, LockEvent::Listed { id, page: page() }, "which it did not ask");
+    let (watched, id) = asked(&revoke);
+    let error = LockError::Timeout;
+    watched.tell_objects(A, LockEvent::Failed { id, error }, "and is told at");
+    let (mut watched, _) = asked(&list);
+    watched.0.run_for(secs(7));
+    watched.objected("has no answer in its time");
+}
+
+#[test]
+fn a_listing_of_what_is_over() {
+    let mut watched = Watched::new();
+    let (held, ..) = watched.take(A, a());
+    let id = watched
+        .0
+        .with(A, |cx| cx.list_locks(LockFilter::new(), None))
+        .unwrap();
+    watched.0.run_for(secs(1));
+    let page = watched.0.events(A).iter().find_map(|(_, event)| match event {
+        Event::Lock(LockEvent::Listed { id: of, page }) if *of == id => Some(page.clone()),
+        _ => None,
+    });
+    let page = page.expect("it is answered");
+    assert_eq!(page.rows.len(), 1);
+    watched.give_back(A, held);
+    let [id, ..] = strange_ids(&mut watched);
+    watched.command(A, &Command::ListLocks { result: Ok(id) });
+    watched.tell_objects(A, LockEvent::Listed { id, page }, "which had ended");
+}
+
+#[test]
+fn a_lock_that_is_taken_at_once_may_have_two_holders() {
+    let mut watched = Watched::new();
+    let (.., token, _) = watched.take(A, a());
+    // It does not hear of it.
+    watched.0.cut(A, B);
+    watched.0.cut(A, NodeIndex(2));
+    let at_once = true;
+    watched.0.with(B, |cx| cx.revoke_lock(token, at_once)).unwrap();
+    watched.0.run_for(secs(3));
+    let id = watched.0.with(B, |cx| cx.lock(a().wait(secs(9)))).unwrap();
+    watched.0.run_for(secs(1));
+    assert_eq!(watched.0.violations(), []);
+    let granted = watched
+        .0
+        .events(B)
+        .iter()
+        .any(|(_, event)| matches!(event, Event::Lock(LockEvent::Granted { id: of, .. }) if *of == id));
+    let locks = |watched: &Watched| watched.judge(|_, locks| locks.clients[&A].held.len());
+    assert!(granted && locks(&watched) == 1, "both believe in it");
 }

@@ -1,6 +1,7 @@
 //! What is measured: each trial is one run of one seed.
 
 mod groups;
+mod locks;
 mod membership;
 
 use quorate_sim::{Duration, config};
@@ -10,7 +11,8 @@ use quorate_sim::{Duration, config};
 pub(super) struct Outcome {
     /// How long it took; `None` if it did not happen within the bound.
     pub(super) recovered: Option<Duration>,
-    /// It recovered, but not as it must: a group was lost that had a quorum, or tokens did not rise.
+    /// It recovered, but not as it must: a group was lost that had a quorum, tokens did not rise, or somebody had a lock in
+    /// which another one still believed.
     pub(super) wrong: bool,
     /// For rates: how often it happened, and within how many node-hours.
     pub(super) count: u64,
@@ -39,6 +41,7 @@ impl Trial {
 pub(super) fn rows() -> Vec<Trial> {
     let mut rows = membership::rows();
     rows.extend(groups::rows());
+    rows.extend(locks::rows());
     rows
 }
 

@@ -11,6 +11,8 @@ use quorate_core::Duration;
 const MOODS: u64 = 8;
 /// In one of so many runs all clocks are at the edges of what they may be.
 const EDGES: u64 = 6;
+/// In one of so many runs a few are cut off, and one of them stands still meanwhile.
+const ASIDES: u64 = 8;
 /// A group is founded within so many milliseconds of the start.
 const FOUNDING: u64 = 4_000;
 
@@ -36,6 +38,11 @@ pub(super) fn draw(run: &Schedule) -> Vec<Fault> {
                 ppm: if edges.one_in(2) { EDGE } else { -EDGE },
             },
         }));
+    }
+    for fault in draw_asides(run) {
+        if fault.ends() <= run.chaos && faults.iter().all(|other| !excludes(&fault, other)) {
+            faults.push(fault);
+        }
     }
     if !random.one_in(MOODS) {
         return faults;
@@ -83,6 +90,39 @@ pub(super) fn draw(run: &Schedule) -> Vec<Fault> {
             }
             _ => {}
         }
+    }
+    faults
+}
+
+/// Draws splits that leave a voter with one other host, and a pause of it that outlasts an election among the rest. Where
+/// it led, it reads afterwards what it was asked meanwhile, as if no time had passed and it still did.
+fn draw_asides(run: &Schedule) -> Vec<Fault> {
+    let mut random = Random::new(run.seed, "asides", 0);
+    let voters = run.hosts - run.observers;
+    // The others have to be a quorum.
+    let apart = if run.observers > 0 { 1 } else { 2 };
+    if voters < 3 || voters - apart < voters / 2 + 1 || !random.one_in(ASIDES) {
+        return Vec::new();
+    }
+    let end = run.chaos.as_millis() as u64;
+    let mut faults = Vec::new();
+    for _ in 0..random.between(1, 1 + end / 60_000) {
+        let order = shuffled(&mut random, voters);
+        let host = Host(order[0]);
+        let user = if run.observers > 0 { voters } else { order[1] };
+        let at = random.millis(0, end);
+        let pause = random.millis(1_000, 4_000);
+        let left = HostSet::of([host.0, user]);
+        faults.push(Fault {
+            at,
+            lasting: pause + random.millis(200, 3_000),
+            kind: FaultKind::Split { left },
+        });
+        faults.push(Fault {
+            at: at + random.millis(0, 100),
+            lasting: pause,
+            kind: FaultKind::Pause { host },
+        });
     }
     faults
 }

@@ -13,8 +13,9 @@ pub(in crate::checkers) struct Lease {
     pub(in crate::checkers) capacity: u32,
     /// Whether it was waited for.
     pub(in crate::checkers) queued: bool,
-    /// The entry that granted it.
+    /// The entry that granted it, and its term.
     pub(in crate::checkers) index: Index,
+    pub(in crate::checkers) term: Term,
     /// When it was first seen to be granted.
     pub(in crate::checkers) since: Instant,
     pub(in crate::checkers) end: Option<End>,
@@ -25,13 +26,23 @@ pub(in crate::checkers) struct Lease {
 pub(in crate::checkers) struct End {
     /// When it was appended.
     pub(in crate::checkers) at: Instant,
+    /// When it was first seen to be decided.
+    pub(in crate::checkers) decided: Instant,
     /// The leader that took the lease for over, if nobody said so.
     pub(in crate::checkers) expired_by: Option<Life>,
+    /// Whether somebody took the lock without waiting for its holder to stop.
+    pub(in crate::checkers) forced: bool,
 }
 
 impl Ledger {
     pub(in crate::checkers) fn lease(&self, token: u64) -> Option<&Lease> {
         self.leases.get(&token)
+    }
+
+    /// Returns what was granted by higher tokens than this one.
+    pub(in crate::checkers) fn leases_above(&self, token: u64) -> impl Iterator<Item = (u64, &Lease)> {
+        let leases = self.leases.range(token.saturating_add(1)..);
+        leases.map(|(&token, lease)| (token, lease))
     }
 
     /// The newest term in which anybody led.
@@ -42,14 +53,15 @@ impl Ledger {
     /// Applies a decided change, and takes note of what it grants and ends. `end` says by whom and when it was appended.
     pub(super) fn take_change(
         &mut self,
-        now: Instant,
-        index: Index,
+        (index, term): (Index, Term),
         change: &Change,
         end: End,
         (open, counter): (bool, &mut u64),
         shown: &mut Shown,
-    ) {
+    ) -> Result<(), String> {
+        let now = end.decided;
         for effect in self.table.apply(change, open, counter) {
+            self.queues.follow(change, &effect)?;
             match effect {
                 Effect::Granted {
                     owner,
@@ -67,6 +79,7 @@ impl Ledger {
                         key,
                         queued,
                         index,
+                        term,
                         since: now,
                         end: None,
                     };
@@ -89,5 +102,6 @@ impl Ledger {
                 _ => {}
             }
         }
+        Ok(())
     }
 }

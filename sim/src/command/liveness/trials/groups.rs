@@ -1,30 +1,30 @@
-//! Groups: how long until an open group whose leader all running voters know has granted a token.
+//! Groups: how long until an open group whose leader all running voters know has granted a lock that nobody has.
 
 use super::{Outcome, Trial, recovery};
 use quorate_core::consensus::{Replica, Role};
-use quorate_core::{Event, Group};
+use quorate_core::{Event, Group, LockEvent, LockRequest};
 use quorate_sim::{App, Config, Cx, Duration, FaultKind, Host, Instant, Link, NodeIndex, Sim, config};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
 /// For ever, as far as a trial goes.
-const FOR_GOOD: Duration = Duration::from_secs(6 * 3600);
+pub(super) const FOR_GOOD: Duration = Duration::from_secs(6 * 3600);
 /// Within which time who was killed is started again.
-const BACK_WITHIN_MS: u64 = 1_000;
+pub(super) const BACK_WITHIN_MS: u64 = 1_000;
 /// How long a group may take to elect a leader that its quorum can agree on: ten of the longest election timeouts.
-fn election() -> Duration {
+pub(super) fn election() -> Duration {
     config().election_timeout * 2 * 10
 }
 
 /// How long a group may take to be founded and to open, where voters have to find each other first.
-fn founding() -> Duration {
+pub(super) fn founding() -> Duration {
     let config = config();
     let grace = config.max_ttl + config.max_ttl * u32::from(config.drift_permille) / 1_000;
     recovery() + config.found_delay + config.found_wait + grace
 }
 
 /// How long a group that lost its quorum may take to be given up and replaced.
-fn refounding() -> Duration {
+pub(super) fn refounding() -> Duration {
     config().max_ttl + config().heartbeat_timeout * 2 + founding()
 }
 
@@ -44,21 +44,34 @@ enum State {
     Either,
 }
 
-/// An application that remembers its last token.
+/// An application that takes locks, gives each back at once, and remembers the last token.
 #[derive(Debug, Default)]
 struct Holder {
     asked: bool,
     token: Option<(Group, u64, Instant)>,
 }
 
+impl Holder {
+    fn ask(&mut self, cx: &mut Cx<'_>) -> bool {
+        // A lock of its own: what its like has left nobody waits for.
+        let request = LockRequest::new(format!("at {:?}", cx.true_time()));
+        self.token = None;
+        self.asked = cx.lock(request).is_ok();
+        self.asked
+    }
+}
+
 impl App for Holder {
     fn event(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
-            Event::TokenDrawn { token, group, .. } => {
+            Event::Lock(LockEvent::Granted { id, token, .. }) => {
                 self.asked = false;
-                self.token = Some((group, token, cx.true_time()));
+                let group = cx.node().replica().group();
+                self.token = group.map(|group| (group, token, cx.true_time()));
+                // It may be over already, which is told next.
+                let _ = cx.unlock(id);
             }
-            Event::TokenFailed { .. } => self.asked = false,
+            Event::Lock(LockEvent::Failed { .. }) => self.asked = false,
             _ => {}
         }
     }
@@ -181,7 +194,7 @@ struct Trying {
 }
 
 /// The settings of a voter.
-fn voter(size: usize, surge: usize) -> Config {
+pub(super) fn voter(size: usize, surge: usize) -> Config {
     config()
         .cluster_size(size as u8)
         .surge(surge as u8)
@@ -230,7 +243,7 @@ impl Trying {
         self.running().find(|&index| leads(replica(&self.sim, index)))
     }
 
-    /// Runs until an open group whose leader all running voters know has granted a token, and returns how long after
+    /// Runs until an open group whose leader all running voters know has granted a lock, and returns how long after
     /// `since` it did.
     fn recovered(&mut self, since: Instant, bound: Duration) -> Option<Duration> {
         let end = since + bound;
@@ -240,11 +253,7 @@ impl Trying {
                 return None;
             }
             let asker = self.running().next()?;
-            let asked = self.sim.with_app(asker, |holder, cx| {
-                holder.token = None;
-                holder.asked = cx.draw_token().is_ok();
-                holder.asked
-            });
+            let asked = self.sim.with_app(asker, Holder::ask);
             if !asked {
                 self.sim.run_for(config().consensus_heartbeat);
                 continue;
@@ -284,7 +293,7 @@ impl Trying {
         }
     }
 
-    /// Waits for the first group, draws tokens, and lets some time pass that differs from seed to seed.
+    /// Waits for the first group, takes locks, and lets some time pass that differs from seed to seed.
     fn settle(&mut self) -> Option<()> {
         let begin = self.sim.now();
         self.recovered(begin, founding())?;
@@ -306,7 +315,7 @@ fn replica(sim: &Sim<Holder>, index: NodeIndex) -> &Replica {
     sim.node(index).replica()
 }
 
-fn leads(replica: &Replica) -> bool {
+pub(super) fn leads(replica: &Replica) -> bool {
     matches!(replica.role(), Some(Role::Leader(_)))
 }
 

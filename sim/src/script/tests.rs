@@ -1,0 +1,66 @@
+use super::*;
+use std::collections::BTreeSet;
+
+#[test]
+fn every_script_ends_well_and_the_same_each_time() {
+    for script in all() {
+        let report = script.run(true);
+        assert_eq!(report.violation, None, "{}", script.name);
+        // The checkers only look.
+        if report.simulated < secs(600) {
+            assert_eq!(script.run(false).trace_hash, report.trace_hash, "{}", script.name);
+        }
+    }
+}
+
+#[test]
+fn names_are_unique_and_every_script_says_what_it_shows() {
+    let names: BTreeSet<_> = all().map(|script| script.name).collect();
+    assert_eq!(names.len(), all().count());
+    for script in all() {
+        assert!(crate::scenario::find(script.name).is_none(), "{}", script.name);
+        assert!(
+            script.about.lines().count() == 2,
+            "{}: {}",
+            script.name,
+            script.about
+        );
+        assert_eq!(find(script.name).map(|found| found.about), Some(script.about));
+    }
+    assert!(find("no-such-thing").is_none());
+}
+
+/// A mistake in the core that a script notices by itself, without any checker.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn scripts_notice_mistakes() {
+    use quorate_core::PlantedBug as Bug;
+    let cases = [
+        ("locks-two-at-once", Bug::WokenButNotGranted),
+        ("locks-three-at-once", Bug::WokenButNotGranted),
+        ("locks-try-at-once", Bug::BeliefOutlivesRelease),
+        ("locks-crossing-requests", Bug::RenewalsExtendNothing),
+        ("locks-two-tasks", Bug::WokenButNotGranted),
+        ("locks-lost-grant", Bug::RenewalsWithoutRound),
+        ("locks-lost-grant", Bug::RenewalsExtendNothing),
+        ("locks-lost-release", Bug::BeliefOutlivesRelease),
+        ("locks-late-denial", Bug::RenewalsExtendNothing),
+        ("locks-gives-up-while-grant-is-late", Bug::WokenButNotGranted),
+        ("locks-holder-restarts-on-its-address", Bug::FailedOwnersFreed),
+        ("locks-holder-restarts-on-its-address", Bug::ExpiryPutOffForEver),
+        ("locks-crashed-bystander", Bug::RetransmissionRequeues),
+        ("locks-holder-crashes-30-times", Bug::FailedOwnersFreed),
+        ("locks-holder-crashes-30-times", Bug::ExpiryPutOffForEver),
+        ("locks-waiter-has-its-own-ttl", Bug::ExpiryPutOffForEver),
+        ("locks-metadata-kept", Bug::WokenButNotGranted),
+        ("locks-no-shared-token", Bug::BeliefOutlivesRelease),
+        ("locks-wildcard-filters", Bug::WokenButNotGranted),
+    ];
+    for (name, bug) in cases {
+        let script = find(name).expect("there is such a script");
+        let _planted = quorate_core::plant(Some(bug));
+        let violation = script.run(false).violation;
+        let by = violation.as_ref().map(|violation| violation.by);
+        assert_eq!(by, Some(BY), "{name} with {}: {violation:?}", bug.name());
+    }
+}
