@@ -102,6 +102,8 @@ pub struct Client {
     releases: BTreeMap<u64, Ending>,
     cancels: BTreeMap<u64, Ending>,
     queries: BTreeMap<u64, Query>,
+    /// The highest token that was given back before anybody here was told of it.
+    refused: Option<(Group, u64)>,
     leader: Option<(Group, Life)>,
     /// When something is due next.
     next_due: Option<Instant>,
@@ -448,6 +450,10 @@ impl Client {
                         out.events.push(LockEvent::Lost { id, token, reason });
                     }
                     if revoked {
+                        // What was sent before, that the token is granted, may come later.
+                        let before = self.refused.filter(|&(of, _)| of == group);
+                        let highest = before.map_or(token, |(_, highest)| highest.max(token));
+                        self.refused = Some((group, highest));
                         // Only now, as the belief is over.
                         self.let_go(now, token, now + ASK_AGAIN_AT_MOST);
                     }
@@ -507,6 +513,14 @@ impl Client {
         }
         if self.releases.contains_key(&token) {
             return;
+        }
+        if self
+            .refused
+            .is_some_and(|(of, highest)| of == group && token <= highest)
+        {
+            // **SAFETY (belief ends first)** It was, or may have been, given back: others may hold it.
+            self.let_go(now, token, now + Duration::from_millis(u64::from(lease)));
+            return self.ask_anew(now, &[request]);
         }
         let Some(want) = self.wants.get(&request) else {
             // Nobody wants it any more.
