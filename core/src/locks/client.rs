@@ -98,6 +98,8 @@ pub struct Client {
     releases: BTreeMap<u64, Ending>,
     cancels: BTreeMap<u64, Ending>,
     questions: Questions,
+    /// The highest token that was given back because somebody took it, perhaps before this client heard of its grant.
+    refused: Option<(Group, u64)>,
     leader: Option<(Group, Life)>,
     /// Since when the leader was asked and has not answered by itself.
     unheard: Option<Instant>,
@@ -421,6 +423,10 @@ impl Client {
                         out.events.push(LockEvent::Lost { id, token, reason });
                     }
                     if revoked {
+                        // What was sent before, that the token is granted, may come later.
+                        let before = self.refused.filter(|&(of, _)| of == group);
+                        let highest = before.map_or(token, |(_, highest)| highest.max(token));
+                        self.refused = Some((group, highest));
                         // Only now, as the belief is over.
                         self.let_go(now, token, now + ASK_AGAIN_AT_MOST);
                     }
@@ -467,6 +473,14 @@ impl Client {
         }
         if self.releases.contains_key(&token) {
             return;
+        }
+        if self
+            .refused
+            .is_some_and(|(of, highest)| of == group && token <= highest)
+        {
+            // **SAFETY (belief ends first)** It was, or may have been, given back: others may hold it.
+            self.let_go(now, token, now + Duration::from_millis(u64::from(lease)));
+            return self.ask_anew(now, &[request]);
         }
         let Some(want) = self.wants.get(&request) else {
             // Nobody wants it any more.

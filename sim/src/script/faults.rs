@@ -32,6 +32,11 @@ pub(super) const SCRIPTS: &[Script] = &[
         },
     },
     Script {
+        name: "locks-taken-while-grant-is-late",
+        about: "A lock is taken from its holder, which hears of that before it hears that it has the lock.\nIt never believes in it, the next one has it, and then it has its turn.",
+        play: taken_while_late,
+    },
+    Script {
         name: "locks-holder-restarts-on-its-address",
         about: "A holder crashes; 200 ms later a new process runs at its address, and asks for the lock too.\nNobody has it before the lease is over; then who waits has it, and then the new process.",
         play: restarted_holder,
@@ -207,6 +212,39 @@ fn late_grant(stage: &mut Stage, cancel_is_lost: bool) -> Done {
     })?;
     ensure(stage.holds(got), || format!("{got:?} is lost"))?;
     stage.give_back(leader, next)?;
+    stage.nothing_left(KEY, AT_ONCE)
+}
+
+fn taken_while_late(stage: &mut Stage) -> Done {
+    let (leader, [a, b]) = (stage.leader()?, stage.followers()?);
+    let before = stage.sim.node(leader).replica().last().index;
+    let id = stage.ask(a, request())?;
+    // The grant leaves when a follower has said that it has the entry: only what is sent from then on is late.
+    stage.until("a follower has the entry", AT_ONCE, |stage| {
+        let last = |node| stage.sim.node(node).replica().last().index;
+        last(a) > before || last(b) > before
+    })?;
+    let (quiet, late) = (stage.sim.link(), ms(150));
+    stage.sim.set_link(quiet.delay(late, late));
+    stage.until("it is decided", AT_ONCE, |stage| {
+        stage.sim.node(leader).replica().applied() > before
+    })?;
+    stage.sim.set_link(quiet);
+    let token = stage.tokens(KEY)?.first().copied().ok_or("nothing was granted")?;
+    let asked = stage.sim.with(leader, |cx| cx.revoke_lock(token, false));
+    asked.map_err(|error| format!("{leader} may not take a lock: {error}"))?;
+    stage.nothing_left(KEY, AT_ONCE)?;
+    ensure(stage.grant(a, id).is_none(), || {
+        "the grant was not late".to_owned()
+    })?;
+    let next = stage.take(b, request())?;
+    stage.sim.run_for(secs(5));
+    ensure(stage.grant(a, id).is_none() && stage.holds(next), || {
+        format!("{next:?} is not the only one who believes in the lock")
+    })?;
+    stage.give_back(b, next.id)?;
+    stage.granted(a, id, AGAIN)?;
+    stage.give_back(a, id)?;
     stage.nothing_left(KEY, AT_ONCE)
 }
 

@@ -33,8 +33,6 @@ struct Plan {
     /// How long it is held before its leases become of another length, and of which.
     change: Option<(Duration, Duration)>,
     change_at: Option<Instant>,
-    /// By which it is held.
-    token: Option<u64>,
     trial: Option<Trial>,
 }
 
@@ -160,7 +158,6 @@ impl Locks {
             hold,
             change,
             change_at: None,
-            token: None,
             trial: None,
         }
     }
@@ -191,12 +188,11 @@ impl Locks {
         let _ = cx.list_locks(filter, None);
     }
 
-    /// Looks further, and takes locks: at once from whoever holds them, politely from this process itself.
+    /// Looks further, and takes locks from whoever holds them.
     fn seen(&mut self, cx: &mut Cx<'_>, page: &LockPage) {
         for token in page.rows.iter().filter_map(|row| row.token) {
-            let own = self.plans.values().any(|plan| plan.token == Some(token));
-            let at_once = self.looks.next_u64().is_multiple_of(2);
-            if self.looks.next_u64().is_multiple_of(TAKES) && (own || at_once) {
+            if self.looks.next_u64().is_multiple_of(TAKES) {
+                let at_once = self.looks.next_u64().is_multiple_of(3);
                 let _ = cx.revoke_lock(token, at_once);
             }
         }
@@ -220,7 +216,6 @@ impl Locks {
             hold: Some(Duration::ZERO),
             change: None,
             change_at: None,
-            token: None,
             trial: Some(trial),
         };
         match cx.lock(request) {
@@ -239,9 +234,8 @@ impl Locks {
         match *event {
             // Who rests leaves others alone.
             LockEvent::Listed { ref page, .. } if self.next.is_some() => self.seen(cx, page),
-            LockEvent::Granted { id, token, .. } => {
+            LockEvent::Granted { id, .. } => {
                 if let Some(plan) = self.plans.get_mut(&id) {
-                    plan.token = Some(token);
                     plan.ends = plan.hold.map(|hold| cx.now() + hold);
                     plan.change_at = plan.change.map(|(after, _)| cx.now() + after);
                 }

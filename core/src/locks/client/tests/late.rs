@@ -239,3 +239,31 @@ fn another_group_says_nothing_of_what_is_wanted() {
         assert_eq!((&client, out), (&before, ClientOutput::default()));
     }
 }
+
+/// A lock is taken from a client that has not heard yet that it has it: it gives the lock back, and the grant comes after
+/// that. Meanwhile somebody else may have it.
+#[test]
+fn a_grant_that_was_taken_before_it_was_heard_of_is_none() {
+    for told in [100, 101] {
+        let mut client = client();
+        client.acquire(at(0), wish(10_000), None).unwrap();
+        timeout(&mut client, 0);
+        let taken = Answer::Gone {
+            tokens: vec![told],
+            revoked: true,
+        };
+        assert_eq!(answered(&mut client, 50, &taken), []);
+        let released = Answer::Released { tokens: vec![told] };
+        assert_eq!(answered(&mut client, 60, &released), []);
+        let events = answered(&mut client, 70, &granted(0, 10_000));
+        assert_eq!(events.is_empty(), told == 101);
+        assert_eq!(client.wanted(), usize::from(told == 101));
+        if told == 101 {
+            let asks = timeout(&mut client, 70).asks;
+            assert!(matches!(
+                asks[..],
+                [Ask::Acquire { request: 2, .. }, Ask::Release { .. }]
+            ));
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub(super) fn rows() -> Vec<Trial> {
             let name = format!("lock: {name}");
             rows.push(Trial::new(name, bound, move |seed| run(seed, bound, ttl)));
         };
-    let any = config().lock_ttl;
+    let any = quorate_core::DEFAULT_LOCK_TTL;
     row(
         "leader of 3 killed to next grant".into(),
         election() + SOON,
