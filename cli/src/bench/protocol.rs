@@ -110,6 +110,8 @@ pub(crate) struct PairsDone {
     pub(crate) times: Vec<(usize, u64)>,
     /// Pairs that were finished in the measured time, by client.
     pub(crate) finished: Vec<u64>,
+    /// All pairs, whenever they were finished.
+    pub(crate) pairs: u64,
     /// Locks that were asked for in vain, or lost.
     pub(crate) errors: u64,
 }

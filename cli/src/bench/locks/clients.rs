@@ -39,25 +39,30 @@ pub(crate) async fn pairs(runtime: Runtime, cluster: &Cluster, pairs: &Pairs) ->
         })
         .collect();
     let mut total = Tally::new(window);
-    let mut finished = Vec::new();
+    let (mut finished, mut all) = (Vec::new(), 0);
     for task in tasks {
-        let tally = task.recv().await?;
+        let (tally, pairs) = task.recv().await?;
         finished.push(tally.finished);
+        all += pairs;
         total.merge(&tally);
     }
     Ok(PairsDone {
         times: total.times.filled(),
         finished,
+        pairs: all,
         errors: total.errors,
     })
 }
 
-async fn pair_loop(runtime: Runtime, lock: LockBuilder, window: Window) -> Tally {
-    let mut tally = Tally::new(window);
+async fn pair_loop(runtime: Runtime, lock: LockBuilder, window: Window) -> (Tally, u64) {
+    let (mut tally, mut pairs) = (Tally::new(window), 0);
     let mut began = Instant::now();
     while !window.is_over(began) {
         match pair(&lock).await {
-            Ok(()) => tally.record(began, Instant::now()),
+            Ok(()) => {
+                tally.record(began, Instant::now());
+                pairs += 1;
+            }
             Err(_) => {
                 tally.errors += 1;
                 runtime.sleep(AFTER_ERROR).await;
@@ -65,7 +70,7 @@ async fn pair_loop(runtime: Runtime, lock: LockBuilder, window: Window) -> Tally
         }
         began = Instant::now();
     }
-    tally
+    (tally, pairs)
 }
 
 async fn pair(lock: &LockBuilder) -> anyhow::Result<()> {

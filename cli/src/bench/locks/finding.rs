@@ -47,6 +47,8 @@ pub(super) struct Rate {
     /// Where all want one lock: what the busiest client got, of what would have been its share.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_share: Option<f64>,
+    #[serde(flatten)]
+    cost: Cost,
     floor_median_us: f64,
     floor_p99_us: f64,
     floor_per_second: f64,
@@ -54,6 +56,15 @@ pub(super) struct Rate {
     ratio: f64,
     /// `floor_per_second / per_second`.
     rate_ratio: f64,
+}
+
+/// What a pair costs all nodes together, clients included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Cost {
+    pub(super) datagrams_per_pair: Option<f64>,
+    /// Processor time; not known where the nodes share a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cpu_us_per_pair: Option<f64>,
 }
 
 impl Rate {
@@ -64,6 +75,7 @@ impl Rate {
         slices: &[Slice],
         floor: &[Slice],
         shares: Option<&[u64]>,
+        cost: Cost,
     ) -> Option<Self> {
         let spread =
             |slices: &[Slice], of: fn(&Slice) -> f64, digits| Spread::of(slices.iter().map(of), digits);
@@ -82,6 +94,7 @@ impl Rate {
             per_second_max: rate.max,
             errors: slices.iter().map(|slice| slice.errors).sum(),
             max_share: shares.and_then(max_share),
+            cost,
             floor_median_us: floor_median,
             floor_p99_us: spread(floor, |slice| slice.p99_us, 1)?.median,
             floor_per_second: floor_rate,
@@ -174,6 +187,8 @@ impl Family {
                 "p99 µs",
                 "per second",
                 "max share",
+                "datagrams",
+                "CPU µs",
                 "errors",
                 "floor µs",
                 "floor per second",
@@ -196,6 +211,7 @@ impl Family {
 
     pub(crate) fn row(self, finding: &Finding) -> Option<Vec<String>> {
         let name = finding.case.name().to_owned();
+        let or_dash = |value: Option<f64>| value.map_or("-".into(), |value| value.to_string());
         Some(match (self, &finding.figures) {
             (Self::Rate, Figures::Rate(r)) => vec![
                 name,
@@ -203,7 +219,9 @@ impl Family {
                 r.median_us.to_string(),
                 r.p99_us.to_string(),
                 r.per_second.to_string(),
-                r.max_share.map_or("-".into(), |share| share.to_string()),
+                or_dash(r.max_share),
+                or_dash(r.cost.datagrams_per_pair),
+                or_dash(r.cost.cpu_us_per_pair),
                 r.errors.to_string(),
                 r.floor_median_us.to_string(),
                 r.floor_per_second.to_string(),
@@ -252,7 +270,11 @@ mod tests {
             slice(70.0, 10_000.0),
         ];
         let floor = [slice(20.0, 45_000.0)];
-        let rate = Rate::new(2, &slices, &floor, Some(&[30, 10])).expect("there are slices");
+        let cost = Cost {
+            datagrams_per_pair: Some(4.5),
+            cpu_us_per_pair: None,
+        };
+        let rate = Rate::new(2, &slices, &floor, Some(&[30, 10]), cost).expect("there are slices");
         let case = LockCase::Contended8Spread;
         let figures = Figures::Rate(rate);
         assert_eq!(
@@ -261,12 +283,12 @@ mod tests {
                 "case": "contended_8_spread", "clients": 2,
                 "median_us": 60.0, "median_us_min": 50.0, "median_us_max": 70.0, "p99_us": 120.0,
                 "per_second": 15_000.0, "per_second_min": 10_000.0, "per_second_max": 20_000.0,
-                "errors": 3, "max_share": 1.5,
+                "errors": 3, "max_share": 1.5, "datagrams_per_pair": 4.5,
                 "floor_median_us": 20.0, "floor_p99_us": 40.0, "floor_per_second": 45_000.0,
                 "ratio": 3.0, "rate_ratio": 3.0,
             })
         );
-        assert_eq!(Rate::new(2, &[], &floor, None), None);
+        assert_eq!(Rate::new(2, &[], &floor, None, cost), None);
     }
 
     #[test]

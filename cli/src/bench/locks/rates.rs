@@ -1,13 +1,15 @@
 //! How fast locks are taken and given back.
 
-use super::finding::{Figures, Finding, Rate};
+use super::finding::{Cost, Figures, Finding, Rate};
 use super::shape;
 use crate::args::{LockCase, Locks};
 use crate::bench::child::{PROMPT, Peers};
 use crate::bench::floor::Floor;
 use crate::bench::histogram::Histogram;
-use crate::bench::protocol::{Load, Order, Pairs, PairsDone, Report, Slice};
+use crate::bench::idle;
+use crate::bench::protocol::{Load, Order, Pairs, PairsDone, Report, Slice, Usage};
 use crate::bench::report::{Case, Reporter};
+use crate::output::round;
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use core::time::Duration;
@@ -105,6 +107,7 @@ fn measure(args: &Locks, peers: &mut Peers, floor: &mut Floor, spec: Spec) -> an
         // Anew for each slice: on a busy machine another one may lead by now.
         let leader = peers.await_group()?;
         let clients = spec.clients_by_node(peers.peers.len(), leader);
+        let before = idle::usage(peers)?;
         let mut busy = Vec::new();
         for (index, (peer, &clients)) in peers.peers.iter_mut().zip(&clients).enumerate() {
             if clients == 0 {
@@ -132,9 +135,11 @@ fn measure(args: &Locks, peers: &mut Peers, floor: &mut Floor, spec: Spec) -> an
             }
         }
         sum.add(&done, millis)?;
+        sum.used.push((before, idle::usage(peers)?));
     }
     let shares = (!spec.distinct).then_some(sum.finished.as_slice());
-    Rate::new(spec.clients, &sum.slices, &sum.floors, shares).context("nothing was measured")
+    let cost = sum.cost(args.in_process);
+    Rate::new(spec.clients, &sum.slices, &sum.floors, shares, cost).context("nothing was measured")
 }
 
 /// The slices of a case.
@@ -144,15 +149,42 @@ struct Sum {
     floors: Vec<Slice>,
     /// Pairs by client, over all slices.
     finished: Vec<u64>,
+    /// All pairs, those of the warm-ups too.
+    pairs: u64,
+    /// What all nodes had used before and after each slice.
+    used: Vec<(Vec<Usage>, Vec<Usage>)>,
 }
 
 impl Sum {
+    /// What a pair cost all nodes together.
+    fn cost(&self, in_process: bool) -> Cost {
+        let sum = |of: fn(&Usage) -> Option<u64>| {
+            let mut sum = 0;
+            for (before, after) in &self.used {
+                for (before, after) in before.iter().zip(after) {
+                    sum += of(after)?.saturating_sub(of(before)?);
+                }
+            }
+            (self.pairs > 0).then(|| sum as f64 / self.pairs as f64)
+        };
+        let cpu_ns = if in_process {
+            None
+        } else {
+            sum(|usage| usage.cpu_ns)
+        };
+        Cost {
+            datagrams_per_pair: sum(|usage| Some(usage.datagrams_sent)).map(|datagrams| round(datagrams, 2)),
+            cpu_us_per_pair: cpu_ns.map(|nanos| round(nanos / 1000.0, 1)),
+        }
+    }
+
     /// Puts together what the nodes did in one slice.
     fn add(&mut self, nodes: &[PairsDone], millis: u64) -> anyhow::Result<()> {
         let mut times = Histogram::new();
         for node in nodes {
             times.add_filled(&node.times)?;
         }
+        self.pairs += nodes.iter().map(|node| node.pairs).sum::<u64>();
         let finished = nodes.iter().flat_map(|node| node.finished.iter().copied());
         let errors = nodes.iter().map(|node| node.errors).sum();
         let micros = |permille| {
@@ -202,6 +234,7 @@ mod tests {
             PairsDone {
                 times: times.filled(),
                 finished: finished.to_vec(),
+                pairs: 50,
                 errors: 1,
             }
         };
@@ -217,5 +250,22 @@ mod tests {
             "{slice:?}"
         );
         assert!(sum.add(&[PairsDone::default()], 500).is_err());
+        let used = |datagrams_sent, cpu_us: u64| Usage {
+            datagrams_sent,
+            cpu_ns: Some(cpu_us * 1000),
+            ..Usage::default()
+        };
+        // 200 pairs in all.
+        sum.used.push((
+            vec![used(0, 0), used(10, 10)],
+            vec![used(100, 1000), used(310, 3010)],
+        ));
+        let cost = |datagrams_per_pair, cpu_us_per_pair| Cost {
+            datagrams_per_pair,
+            cpu_us_per_pair,
+        };
+        assert_eq!(sum.cost(false), cost(Some(2.0), Some(20.0)));
+        assert_eq!(sum.cost(true), cost(Some(2.0), None));
+        assert_eq!(Sum::default().cost(false), cost(None, None));
     }
 }
