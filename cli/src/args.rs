@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Watch three nodes find each other, talk, crash, leave and come back (about five seconds).
     Demo(Demo),
-    /// Measure messages, joining, and what an idle node costs, on this machine.
+    /// Measure messages, locks, joining, and what an idle node costs, on this machine.
     #[command(subcommand)]
     Bench(Bench),
     /// One process of a benchmark; obeys its parent over standard input and output.
@@ -35,6 +35,8 @@ pub(crate) struct Demo {
 pub(crate) enum Bench {
     /// Requests, broadcasts and joining over real UDP on loopback, beside the floor: the same with bare sockets.
     Messages(Messages),
+    /// Locks on real nodes on loopback, beside the floor: taking and giving back, disputes, failures, and what they cost.
+    Locks(Locks),
     /// Memory, CPU and traffic of nodes that have nothing to do.
     Idle(Idle),
 }
@@ -75,6 +77,92 @@ pub(crate) enum MessageCase {
     Request,
     Broadcast,
     Join,
+}
+
+// So that `--seconds -1` is answered with the range of `--seconds`.
+#[derive(Clone, Debug, Args)]
+#[command(allow_negative_numbers = true)]
+pub(crate) struct Locks {
+    /// Nodes in the cluster, each a process of its own (3 to 15; fewer cannot lose one and go on).
+    #[arg(long, value_name = "N", default_value = "3", value_parser = ranged::<u8>(3, 15))]
+    pub(crate) nodes: u8,
+    /// How long each case measures that is measured by time, not counting its floor (1 to 600).
+    #[arg(long, value_name = "S", default_value = "5", value_parser = ranged::<u32>(1, 600))]
+    pub(crate) seconds: u32,
+    /// How often the leader is killed; the other cases that are measured by repeating take a quarter (1 to 1000).
+    #[arg(long, value_name = "N", default_value = "20", value_parser = ranged::<u16>(1, 1000))]
+    pub(crate) repeats: u16,
+    /// The runtime that the nodes run on. The floor always uses tokio's sockets.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) runtime: Runtime,
+    /// Worker threads of each process; 0 runs everything on one thread (0 to 64).
+    #[arg(long, value_name = "N", default_value = "0", value_parser = ranged::<u8>(0, 64))]
+    pub(crate) workers: u8,
+    /// Run all nodes in this process, each in a thread of its own. Leaves out the cases that need processes.
+    #[arg(long)]
+    pub(crate) in_process: bool,
+    /// Only these cases; default all. May be given several times.
+    #[arg(long = "case", value_enum, value_name = "CASE")]
+    pub(crate) cases: Vec<LockCase>,
+    /// Print one JSON object per line: one for each case, and a summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Locks {
+    pub(crate) fn wants(&self, case: LockCase) -> bool {
+        self.cases.is_empty() || self.cases.contains(&case)
+    }
+}
+
+/// The cases of `bench locks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum LockCase {
+    PairLeader,
+    PairFollower,
+    #[value(name = "distinct_64")]
+    Distinct64,
+    #[value(name = "contended_8_leader")]
+    Contended8Leader,
+    #[value(name = "contended_8_spread")]
+    Contended8Spread,
+    LeaderKilled,
+    LeaderStopped,
+    HolderKilled,
+    HolderLeaves,
+    #[value(name = "held_10000")]
+    Held10000,
+    ColdStart,
+    Idle,
+}
+
+impl LockCase {
+    /// The value as it stands on the command line and in reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::PairLeader => "pair_leader",
+            Self::PairFollower => "pair_follower",
+            Self::Distinct64 => "distinct_64",
+            Self::Contended8Leader => "contended_8_leader",
+            Self::Contended8Spread => "contended_8_spread",
+            Self::LeaderKilled => "leader_killed",
+            Self::LeaderStopped => "leader_stopped",
+            Self::HolderKilled => "holder_killed",
+            Self::HolderLeaves => "holder_leaves",
+            Self::Held10000 => "held_10000",
+            Self::ColdStart => "cold_start",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// Whether it takes a process for each node: to stop or to kill it, or to tell what one node costs.
+    pub(crate) const fn needs_processes(self) -> bool {
+        matches!(
+            self,
+            Self::LeaderKilled | Self::LeaderStopped | Self::HolderKilled | Self::Held10000 | Self::Idle
+        )
+    }
 }
 
 // So that `--seconds -1` is answered with the range of `--seconds`.
@@ -181,6 +269,14 @@ mod tests {
             ("bench messages --seconds 0", "--seconds", "from 1 to 600"),
             ("bench messages --seconds -1", "--seconds", "from 1 to 600"),
             ("bench messages --workers 65", "--workers", "from 0 to 64"),
+            ("bench locks --nodes 2", "--nodes", "from 3 to 15"),
+            ("bench locks --seconds 0", "--seconds", "from 1 to 600"),
+            ("bench locks --repeats 0", "--repeats", "from 1 to 1000"),
+            (
+                "bench locks --case pair-leader",
+                "--case",
+                "pair_leader, pair_follower, distinct_64",
+            ),
             ("bench idle --virtual -1", "--virtual", "from 2 to 1000"),
             ("bench idle --virtual 1001", "--virtual", "from 2 to 1000"),
             ("bench idle --seconds 1.5", "--seconds", "from 1 to 3600"),
@@ -191,6 +287,28 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(flag) && text.contains(range), "{line}: {text}");
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn cases_of_locks_have_one_name_everywhere() {
+        let Ok(Cli {
+            command: Command::Bench(Bench::Locks(args)),
+        }) = parse("bench locks")
+        else {
+            panic!("bench locks");
+        };
+        assert_eq!((args.nodes, args.seconds, args.repeats), (3, 5, 20));
+        assert!(!args.in_process && !args.json);
+        for &case in LockCase::value_variants() {
+            assert!(args.wants(case));
+            let Ok(Cli {
+                command: Command::Bench(Bench::Locks(args)),
+            }) = parse(&format!("bench locks --in-process --case {}", case.name()))
+            else {
+                panic!("{case:?}");
+            };
+            assert_eq!(args.cases, [case]);
         }
     }
 

@@ -9,6 +9,7 @@ mod histogram;
 mod idle;
 mod join;
 mod load;
+mod locks;
 mod messages;
 mod protocol;
 mod report;
@@ -22,6 +23,11 @@ use crate::args;
 /// Runs `bench messages`.
 pub(crate) fn messages(args: &args::Messages) -> anyhow::Result<()> {
     messages::run(args)
+}
+
+/// Runs `bench locks`.
+pub(crate) fn locks(args: &args::Locks) -> anyhow::Result<()> {
+    locks::run(args)
 }
 
 /// Runs `bench idle`.

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(Bench::Messages(args)) => bench::messages(&args),
+        Command::Bench(Bench::Locks(args)) => bench::locks(&args),
         Command::Bench(Bench::Idle(args)) => bench::idle(&args),
         Command::BenchNode(args) => bench::node(&args),
     };

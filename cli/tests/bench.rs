@@ -59,6 +59,85 @@ fn a_node_joins_on_either_runtime() {
     }
 }
 
+fn number(case: &Value, field: &str) -> f64 {
+    case[field]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no {field}: {case}"))
+}
+
+/// Checks the form of a report on locks and returns its cases.
+fn lock_cases(lines: &[Value]) -> &[Value] {
+    let (summary, cases) = lines.split_last().expect("a summary");
+    assert_eq!(
+        (&summary["event"], &summary["bench"]),
+        (&"summary".into(), &"locks".into())
+    );
+    assert_eq!(summary["cases"], Value::from(cases.to_vec()));
+    assert!(cases.iter().all(|case| case["bench"] == "locks"), "{cases:?}");
+    cases
+}
+
+#[test]
+fn locks_are_measured_in_one_process_on_either_runtime() {
+    let names = [
+        "pair_follower",
+        "distinct_64",
+        "contended_8_spread",
+        "holder_leaves",
+        "cold_start",
+    ];
+    for runtime in ["tokio", "smol"] {
+        let mut args = vec!["bench", "locks", "--in-process", "--json", "--runtime", runtime];
+        args.extend(["--seconds", "1", "--repeats", "1", "--case", "leader_killed"]);
+        args.extend(names.iter().flat_map(|&name| ["--case", name]));
+        let lines = lines(&args);
+        let cases = lock_cases(&lines);
+        let (skipped, measured): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case["case"] == "skipped");
+        assert_eq!(skipped.len(), 1, "{runtime}: {cases:?}");
+        assert_eq!(skipped[0]["what"], "leader_killed");
+        let found: Vec<_> = measured.iter().map(|case| &case["case"]).collect();
+        assert_eq!(found, names, "{runtime}");
+        for case in &measured {
+            assert!(number(case, "p99_us") >= number(case, "median_us"), "{case}");
+            assert!(number(case, "median_us") > 0.0, "{case}");
+        }
+        for case in &measured[..3] {
+            assert!(
+                number(case, "per_second") > 0.0 && number(case, "floor_median_us") > 0.0,
+                "{case}"
+            );
+            assert!(
+                number(case, "ratio") > 0.0 && number(case, "rate_ratio") > 0.0,
+                "{case}"
+            );
+        }
+        assert!(
+            (1.0..=8.0).contains(&number(measured[2], "max_share")),
+            "{}",
+            measured[2]
+        );
+    }
+}
+
+#[test]
+fn processes_are_stopped_and_killed() {
+    let names = ["leader_killed", "leader_stopped", "holder_killed"];
+    let mut args = vec!["bench", "locks", "--repeats", "2", "--json"];
+    args.extend(names.iter().flat_map(|&name| ["--case", name]));
+    let lines = lines(&args);
+    let cases = lock_cases(&lines);
+    let found: Vec<_> = cases.iter().map(|case| &case["case"]).collect();
+    assert_eq!(found, names);
+    for (case, repeats) in cases.iter().zip([2.0, 1.0, 1.0]) {
+        assert_eq!(number(case, "repeats"), repeats, "{case}");
+        assert!(
+            number(case, "min_ms") > 0.0 && number(case, "max_ms") >= number(case, "min_ms"),
+            "{case}"
+        );
+    }
+    assert_eq!(number(&cases[2], "ttl_ms"), 1000.0);
+}
+
 #[test]
 fn virtual_nodes_are_counted() {
     let lines = lines(&["bench", "idle", "--virtual", "5", "--seconds", "5", "--json"]);

@@ -2,15 +2,47 @@
 //!
 //! Tokio's `UdpSocket` on the runtime shape of the measured processes; no encryption, no acknowledgement, no order.
 
+use super::child::{Child, PROMPT, Shape};
 use super::load::{Tally, Window};
-use super::protocol::{Load, Slice};
+use super::protocol::{Load, Order, Report, Slice};
+use crate::args::Runtime;
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::io;
 use std::time::Instant;
 use tokio::net::UdpSocket;
 
 /// As large as any datagram that the floor sends.
 const BUFFER: usize = 64 << 10;
+
+/// Two processes with nothing but a socket each.
+pub(crate) struct Floor {
+    _echo: Child,
+    addr: SocketAddr,
+    pinger: Child,
+}
+
+impl Floor {
+    /// Starts both, shaped as the measured processes are, but always on tokio.
+    pub(crate) fn start(shape: Shape) -> anyhow::Result<Self> {
+        let runtime = Runtime::Tokio;
+        let shape = Shape { runtime, ..shape };
+        let mut echo = Child::spawn("floor-echo", shape)?;
+        let addr = match echo.call(&Order::Echo, PROMPT)? {
+            Report::Echo { addr } => addr,
+            other => return echo.unexpected(&other),
+        };
+        Ok(Self {
+            _echo: echo,
+            addr,
+            pinger: Child::spawn("floor-pinger", shape)?,
+        })
+    }
+
+    pub(crate) fn measure(&mut self, load: Load, patience: Duration) -> anyhow::Result<Slice> {
+        self.pinger.slice(&Order::Ping { to: self.addr, load }, patience)
+    }
+}
 
 /// Opens a socket that sends back what it receives, for as long as the process lives.
 pub(crate) async fn echo() -> io::Result<SocketAddr> {

@@ -36,6 +36,25 @@ impl Histogram {
         self.total += other.total;
     }
 
+    /// Returns what it takes to build the same again: the buckets that are not empty, and what is in them.
+    pub(crate) fn filled(&self) -> Vec<(usize, u64)> {
+        let counts = self.counts.iter().copied().enumerate();
+        counts.filter(|&(_, count)| count > 0).collect()
+    }
+
+    /// Adds the buckets of another one. Fails, with nothing added, where there is no such bucket.
+    pub(crate) fn add_filled(&mut self, filled: &[(usize, u64)]) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            filled.iter().all(|&(bucket, _)| bucket < BUCKETS),
+            "a time beyond the last bucket"
+        );
+        for &(bucket, count) in filled {
+            self.counts[bucket] += count;
+            self.total += count;
+        }
+        Ok(())
+    }
+
     pub(crate) const fn len(&self) -> u64 {
         self.total
     }
@@ -136,6 +155,18 @@ mod tests {
         b.record(30);
         a.merge(&b);
         assert_eq!((a.len(), a.percentile(500)), (3, Some(20)));
+    }
+
+    #[test]
+    fn filled_buckets_are_the_whole() {
+        let (mut a, mut b) = (Histogram::new(), Histogram::new());
+        for value in [3, 3, 1 << 20, u64::MAX] {
+            a.record(value);
+        }
+        b.add_filled(&a.filled()).expect("its own buckets");
+        assert_eq!((b.len(), &b.counts), (4, &a.counts));
+        assert!(b.add_filled(&[(0, 1), (BUCKETS, 1)]).is_err());
+        assert_eq!(b.len(), 4);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `bench idle`: what nodes cost that have nothing to do.
 
-use super::child::{Peer, Peers};
+use super::child::{Peer, Peers, Shape};
 use super::histogram::Spread;
 use super::protocol::Usage;
 use super::report::{Case, Idle, Memory, Reporter, Setup};
 use crate::args;
+use crate::args::Runtime;
 use crate::output::round;
 use anyhow::Context as _;
 use core::time::Duration;
@@ -20,15 +21,21 @@ pub(crate) fn run(args: &args::Idle) -> anyhow::Result<()> {
     let setup = Setup::new("idle", args.runtime.name(), args.nodes.into(), args.seconds);
     let mut reporter = Reporter::new(setup, args.json, &mut out);
     reporter.progress(&format!("{} idle nodes", args.nodes));
-    let case = measure(args)?;
+    let case = measure(args.nodes, args.runtime, args.seconds)?;
     reporter.add(Case::Idle(case))?;
     reporter.finish()
 }
 
-fn measure(args: &args::Idle) -> anyhow::Result<Idle> {
-    let mut peers = Peers::start(0, args.nodes, args.runtime, 0)?;
+/// Measures nodes of a cluster of their own, each a process with one thread.
+pub(super) fn measure(nodes: u8, runtime: Runtime, seconds: u32) -> anyhow::Result<Idle> {
+    let shape = Shape {
+        runtime,
+        workers: 0,
+        in_process: false,
+    };
+    let mut peers = Peers::start(0, nodes, shape)?;
     let mut bare = Vec::new();
-    for _ in 0..args.nodes {
+    for _ in 0..nodes {
         let mut child = peers.spawn()?;
         bare.push(child.usage()?);
         let peer = Peer::start(child, &peers.start_order())?;
@@ -38,13 +45,13 @@ fn measure(args: &args::Idle) -> anyhow::Result<Idle> {
     std::thread::sleep(SETTLING);
     let began = Instant::now();
     let before = usage(&mut peers)?;
-    std::thread::sleep(Duration::from_secs(args.seconds.into()));
+    std::thread::sleep(Duration::from_secs(seconds.into()));
     let after = usage(&mut peers)?;
-    let seconds = began.elapsed().as_secs_f64();
-    sum_up(args.nodes, seconds, &bare, &before, &after).context("nothing was measured")
+    let elapsed = began.elapsed().as_secs_f64();
+    sum_up(nodes, elapsed, &bare, &before, &after).context("nothing was measured")
 }
 
-fn usage(peers: &mut Peers) -> anyhow::Result<Vec<Usage>> {
+pub(super) fn usage(peers: &mut Peers) -> anyhow::Result<Vec<Usage>> {
     peers.peers.iter_mut().map(|peer| peer.child.usage()).collect()
 }
 

@@ -16,7 +16,7 @@ const REPEATS: u32 = 7;
 /// The clock runs in this process, from the order to start the node until the last node has reported that its list is
 /// complete: the way through two pipes is included, the start of the process is not.
 pub(crate) fn measure(args: &Messages) -> anyhow::Result<Join> {
-    let mut peers = Peers::start(args.nodes - 1, args.nodes, args.runtime, args.workers)?;
+    let mut peers = Peers::start(args.nodes - 1, args.nodes, super::messages::shape(args))?;
     let mut millis = Vec::new();
     for _ in 0..args.seconds.max(REPEATS) {
         let newcomer = peers.spawn()?;

@@ -49,10 +49,10 @@ impl Window {
 pub(crate) struct Tally {
     window: Window,
     /// Of what began after the warm-up, and before the end.
-    times: Histogram,
+    pub(crate) times: Histogram,
     /// What was finished between the two, whenever it began.
-    finished: u64,
-    errors: u64,
+    pub(crate) finished: u64,
+    pub(crate) errors: u64,
 }
 
 impl Tally {
@@ -76,7 +76,7 @@ impl Tally {
         }
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.times.merge(&other.times);
         self.finished += other.finished;
         self.errors += other.errors;

@@ -1,14 +1,14 @@
 //! `bench messages`: the parent's side.
 
-use super::child::{Child, PROMPT, Peers};
+use super::child::{PROMPT, Peers, Shape};
+use super::floor::Floor;
 use super::join;
-use super::protocol::{Broadcasts, Load, Order, Report, Slice};
+use super::protocol::{Broadcasts, Load, Order, Report};
 use super::report::{Broadcast, Case, Reporter, Request, Setup, Skipped};
 use super::runtime::Loss;
-use crate::args::{MessageCase, Messages, Runtime};
+use crate::args::{MessageCase, Messages};
 use crate::output::round;
 use anyhow::Context as _;
-use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 use std::time::Instant;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Messages) -> anyhow::Result<()> {
     let setup = Setup::new("messages", args.runtime.name(), args.nodes.into(), args.seconds);
     let mut reporter = Reporter::new(setup, args.json, &mut out);
     if args.wants(MessageCase::Request) || args.wants(MessageCase::Broadcast) {
-        let mut peers = Peers::start(args.nodes, args.nodes, args.runtime, args.workers)?;
+        let mut peers = Peers::start(args.nodes, args.nodes, shape(args))?;
         if args.wants(MessageCase::Request) {
             requests(args, &mut peers, &mut reporter)?;
         }
@@ -70,6 +70,15 @@ pub(crate) fn run(args: &Messages) -> anyhow::Result<()> {
     reporter.finish()
 }
 
+/// What the nodes' processes are like.
+pub(super) const fn shape(args: &Messages) -> Shape {
+    Shape {
+        runtime: args.runtime,
+        workers: args.workers,
+        in_process: false,
+    }
+}
+
 /// How long one slice measures.
 fn slice_millis(args: &Messages) -> u64 {
     u64::from(args.seconds) * 1000 / u64::from(SLICES)
@@ -80,15 +89,8 @@ fn patience(args: &Messages) -> Duration {
     PROMPT + 2 * Duration::from_millis(slice_millis(args))
 }
 
-fn slice(child: &mut Child, order: &Order, patience: Duration) -> anyhow::Result<Slice> {
-    match child.call(order, patience)? {
-        Report::Slice(slice) => Ok(slice),
-        other => child.unexpected(&other),
-    }
-}
-
 fn requests(args: &Messages, peers: &mut Peers, reporter: &mut Reporter<'_>) -> anyhow::Result<()> {
-    let mut floor = Floor::start(args.workers)?;
+    let mut floor = Floor::start(shape(args))?;
     for spec in &REQUESTS {
         let percent = f64::from(spec.loss_permille) / 10.0;
         let what = format!(
@@ -123,10 +125,10 @@ fn request(args: &Messages, peers: &mut Peers, floor: &mut Floor, spec: &Spec) -
     for _ in 0..SLICES {
         floors.push(floor.measure(load, patience(args))?);
         if spec.loss_permille > 0 {
-            loss_free.push(slice(&mut peers.peers[0].child, &ask, patience(args))?);
+            loss_free.push(peers.peers[0].child.slice(&ask, patience(args))?);
             lose(peers, spec.loss_permille)?;
         }
-        slices.push(slice(&mut peers.peers[0].child, &ask, patience(args))?);
+        slices.push(peers.peers[0].child.slice(&ask, patience(args))?);
         if spec.loss_permille > 0 {
             lose(peers, 0)?;
         }
@@ -142,32 +144,6 @@ fn lose(peers: &mut Peers, permille: u32) -> anyhow::Result<()> {
         peer.child.order(&Order::Loss { permille }, PROMPT)?;
     }
     Ok(())
-}
-
-/// Two processes with nothing but a socket each.
-struct Floor {
-    _echo: Child,
-    addr: SocketAddr,
-    pinger: Child,
-}
-
-impl Floor {
-    fn start(workers: u8) -> anyhow::Result<Self> {
-        let mut echo = Child::spawn("floor-echo", Runtime::Tokio, workers)?;
-        let addr = match echo.call(&Order::Echo, PROMPT)? {
-            Report::Echo { addr } => addr,
-            other => return echo.unexpected(&other),
-        };
-        Ok(Self {
-            _echo: echo,
-            addr,
-            pinger: Child::spawn("floor-pinger", Runtime::Tokio, workers)?,
-        })
-    }
-
-    fn measure(&mut self, load: Load, patience: Duration) -> anyhow::Result<Slice> {
-        slice(&mut self.pinger, &Order::Ping { to: self.addr, load }, patience)
-    }
 }
 
 fn broadcast(args: &Messages, peers: &mut Peers, paced: u32) -> anyhow::Result<Broadcast> {

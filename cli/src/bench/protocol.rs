@@ -12,6 +12,8 @@ pub(crate) enum Order {
     Start {
         /// Every byte of the shared key. It goes through a pipe and never onto a command line.
         key: Vec<u8>,
+        /// Where; a free port of loopback if this does not say.
+        bind: Option<SocketAddr>,
         seeds: Vec<SocketAddr>,
         cluster_size: u8,
     },
@@ -34,6 +36,21 @@ pub(crate) enum Order {
     Echo,
     /// Ask a bare socket again and again. Answered by `Slice`.
     Ping { to: SocketAddr, load: Load },
+    /// Tell how the group stands that grants locks. Answered by `Group`.
+    Group,
+    /// Take locks and give them back, again and again. Answered by `Pairs`.
+    Pairs(Pairs),
+    /// Take locks and keep them: of this key, or if there are several of keys that begin with it. Answered by `Done`.
+    Acquire {
+        key: String,
+        count: usize,
+        /// The length of the leases; that of the settings if this does not say.
+        ttl_ms: Option<u64>,
+    },
+    /// Tell how many of the locks that were taken are held. Answered by `Held`.
+    Held,
+    /// Give back all locks that were taken. Answered by `Done`.
+    Release,
     /// Leave the cluster. Answered by `Done`.
     Leave,
 }
@@ -49,6 +66,17 @@ pub(crate) struct Load {
     pub(crate) millis: u64,
 }
 
+/// Clients of one node that each take a lock, give it back, and take it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pairs {
+    pub(crate) key: String,
+    pub(crate) clients: usize,
+    /// Whether each client has a key of its own, which begins with `key`.
+    pub(crate) distinct: bool,
+    /// How long to measure, after a short warm-up.
+    pub(crate) millis: u64,
+}
+
 /// What became of an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
@@ -59,6 +87,9 @@ pub(crate) enum Report {
     Broadcasts(Broadcasts),
     Usage(Usage),
     Echo { addr: SocketAddr },
+    Group(Group),
+    Pairs(PairsDone),
+    Held { count: usize },
     Failed { error: String },
 }
 
@@ -70,6 +101,28 @@ pub(crate) struct Slice {
     pub(crate) p99_us: f64,
     /// Questions without an answer.
     pub(crate) errors: u64,
+}
+
+/// One stretch of taking locks and giving them back, by all clients of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PairsDone {
+    /// From asking to having given back: the filled buckets of a histogram, because nodes are summed up.
+    pub(crate) times: Vec<(usize, u64)>,
+    /// Pairs that were finished in the measured time, by client.
+    pub(crate) finished: Vec<u64>,
+    /// All pairs, whenever they were finished.
+    pub(crate) pairs: u64,
+    /// Locks that were asked for in vain, or lost.
+    pub(crate) errors: u64,
+}
+
+/// How the group that grants locks stands, as a node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Group {
+    pub(crate) leader: Option<String>,
+    pub(crate) seats: Vec<String>,
+    /// Whether it grants anything.
+    pub(crate) open: bool,
 }
 
 /// One stretch of broadcasting.

@@ -1,6 +1,7 @@
 //! What a benchmark found, case by case.
 
 use super::histogram::Spread;
+use super::locks;
 use super::protocol::Slice;
 use crate::output::{Table, json_line, round};
 use serde::Serialize;
@@ -16,6 +17,9 @@ pub(crate) enum Case {
     Skipped(Skipped),
     Idle(Idle),
     Virtual(Virtual),
+    /// Says its case by itself.
+    #[serde(untagged)]
+    Locks(locks::Finding),
 }
 
 /// Requests to one member, beside bare sockets.
@@ -307,15 +311,19 @@ enum Family {
     Request,
     Broadcast,
     Join,
+    Locks(locks::Family),
     Idle,
     Virtual,
 }
 
 impl Family {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 8] = [
         Self::Request,
         Self::Broadcast,
         Self::Join,
+        Self::Locks(locks::Family::Rate),
+        Self::Locks(locks::Family::Recovery),
+        Self::Locks(locks::Family::Held),
         Self::Idle,
         Self::Virtual,
     ];
@@ -347,6 +355,7 @@ impl Family {
                 "per second",
             ],
             Self::Join => &["join", "repeats", "median ms", "min ms", "max ms"],
+            Self::Locks(family) => family.header(),
             Self::Idle => &[
                 "idle",
                 "RSS KiB",
@@ -407,6 +416,7 @@ impl Family {
                 j.min_ms.to_string(),
                 j.max_ms.to_string(),
             ],
+            (Self::Locks(family), Case::Locks(finding)) => return family.row(finding),
             (Self::Idle, Case::Idle(i)) => vec![
                 format!("{} nodes", i.nodes),
                 kib(i.memory.map(|memory| memory.rss_kib)),

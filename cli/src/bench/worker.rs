@@ -1,15 +1,16 @@
-//! A process of a benchmark: takes orders on standard input, reports on standard output, ends with its input.
+//! A process of a benchmark: takes orders on standard input, reports on standard output, ends with its input. A thread
+//! can do the same with channels.
 
 use super::protocol::{Order, Report, Usage, parse_id};
 use super::runtime::{Loss, Runtime};
-use super::{floor, load, usage};
+use super::{floor, load, locks, usage};
 use crate::args::BenchNode;
 use crate::output::json_line;
 use alloc::sync::Arc;
 use anyhow::{Context as _, bail};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use quorate_tokio::{Cluster, Config, Key};
+use quorate_tokio::{Cluster, Config, Key, LockGuard};
 use std::io;
 
 /// Runs the process until its parent closes its standard input.
@@ -25,15 +26,23 @@ pub(crate) fn run(args: &BenchNode) -> anyhow::Result<()> {
         // A parent that is gone cannot be told anything, and waits for nothing: whatever is going on here, stop it.
         std::process::exit(0);
     });
-    Runtime::block_on(args.runtime, args.workers, move |runtime| serve(runtime, orders))
+    Runtime::block_on(args.runtime, args.workers, move |runtime| {
+        serve(runtime, orders, |report| json_line(&mut io::stdout(), report))
+    })
 }
 
-async fn serve(runtime: Runtime, orders: async_channel::Receiver<String>) -> anyhow::Result<()> {
+/// Obeys orders until there will be no more, or a report cannot be delivered.
+pub(crate) async fn serve(
+    runtime: Runtime,
+    orders: async_channel::Receiver<String>,
+    deliver: impl Fn(&Report) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut worker = Worker {
         runtime,
         cluster: None,
         loss: Loss::default(),
         messages: Arc::default(),
+        held: Vec::new(),
     };
     while let Ok(line) = orders.recv().await {
         let report = match worker.obey(&line).await {
@@ -42,7 +51,7 @@ async fn serve(runtime: Runtime, orders: async_channel::Receiver<String>) -> any
                 error: format!("{error:#}"),
             },
         };
-        json_line(&mut io::stdout(), &report)?;
+        deliver(&report)?;
     }
     Ok(())
 }
@@ -53,6 +62,8 @@ struct Worker {
     loss: Loss,
     /// Messages that reached this application; requests are not counted.
     messages: Arc<AtomicU64>,
+    /// Locks that were taken to be kept.
+    held: Vec<LockGuard>,
 }
 
 impl Worker {
@@ -60,11 +71,12 @@ impl Worker {
         Ok(match serde_json::from_str(line).context("no such order")? {
             Order::Start {
                 key,
+                bind,
                 seeds,
                 cluster_size,
             } => {
                 let mut config = Config::default()
-                    .bind("127.0.0.1:0")
+                    .bind(bind.map_or("127.0.0.1:0".into(), |addr| addr.to_string()))
                     .cluster_name("quorate-bench")
                     .cluster_size(cluster_size)
                     .key(Key::from_slice(&key)?);
@@ -111,9 +123,26 @@ impl Worker {
                 addr: floor::echo().await?,
             },
             Order::Ping { to, load } => Report::Slice(floor::ping(to, load).await?),
+            Order::Group => Report::Group(locks::group(self.cluster()?).await?),
+            Order::Pairs(pairs) => Report::Pairs(locks::pairs(self.runtime, self.cluster()?, &pairs).await?),
+            Order::Acquire { key, count, ttl_ms } => {
+                let ttl = ttl_ms.map(Duration::from_millis);
+                let mut taken = locks::acquire(self.runtime, self.cluster()?, &key, count, ttl).await?;
+                self.held.append(&mut taken);
+                Report::Done
+            }
+            Order::Held => Report::Held {
+                count: self.held.iter().filter(|guard| guard.is_held()).count(),
+            },
+            Order::Release => {
+                // What was lost is given back already.
+                self.held.clear();
+                Report::Done
+            }
             Order::Leave => {
                 self.cluster()?.shutdown().await;
                 self.cluster = None;
+                self.held.clear();
                 Report::Done
             }
         })
