@@ -204,8 +204,9 @@ impl<I: Io> Driver<I> {
         let drained = self.receive(cx, if gap { CATCH_UP_BOUND } else { RECEIVE_BOUND });
         let mut more = !drained;
 
-        more |= self.take_commands();
+        // Before what was asked for after that.
         self.give_up_abandoned();
+        more |= self.take_commands();
         self.begin_to_leave();
         self.run_timers(drained);
         more |= self.resolve(cx);

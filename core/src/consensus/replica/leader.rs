@@ -437,10 +437,15 @@ impl Replica {
         let Some(commit) = part.committable(self.life, &self.rules) else {
             return;
         };
+        // Whoever asked for a lock is told by this leader. Followers apply that with the next thing that they
+        // are told, at the latest the next heartbeat.
+        let can_wait = |command: &Command| matches!(command, Command::Lock(_));
+        let news = (part.commit + 1..=commit)
+            .any(|index| part.log.get(index).is_none_or(|entry| !can_wait(&entry.command)));
         part.commit = commit;
         if let Role::Leader(leadership) = &mut part.role {
             leadership.repeated = 0;
-            leadership.unsent = true;
+            leadership.unsent |= news;
         }
         self.apply(now, out);
     }

@@ -46,8 +46,6 @@ struct Inner {
 struct State {
     over: Option<NotHeld>,
     at_risk: bool,
-    /// The node does not renew it any more.
-    settled: bool,
 }
 
 impl Lease {
@@ -222,17 +220,10 @@ impl Lease {
 
     /// The node believes in it no longer. Says why, unless it was given back.
     pub(crate) fn settle(&self, reason: LostReason) -> Option<LostReason> {
-        let mut state = lock(&self.0.state);
-        state.settled = true;
+        let state = lock(&self.0.state);
         match state.over {
-            Some(over) => {
-                drop(state);
-                self.wake();
-                match over {
-                    NotHeld::Lost(reason) => Some(reason),
-                    NotHeld::Released => None,
-                }
-            }
+            Some(NotHeld::Lost(reason)) => Some(reason),
+            Some(NotHeld::Released) => None,
             None => {
                 self.finish(state, NotHeld::Lost(reason));
                 Some(reason)
@@ -262,13 +253,10 @@ impl Hold {
         Self(lease)
     }
 
-    /// Gives the lock back and waits until the node renews it no more.
-    pub(super) async fn release(self) -> Result<(), NotHeld> {
+    /// Gives the lock back, and says whether it was held until then.
+    pub(super) fn release(self) -> Result<(), NotHeld> {
         let held = self.0.check();
         self.0.give_back();
-        self.0
-            .wait(|lease| lock(&lease.0.state).settled.then_some(()))
-            .await;
         held.map(drop)
     }
 }
