@@ -34,11 +34,15 @@ fn all_of_the_demo_happens() {
     let (crash, leave) = (number("crash_detected_ms"), number("leave_noticed_ms"));
     assert!((2_000..12_000).contains(&crash), "crash noticed after {crash} ms");
     assert!(leave < 2_000 && leave < crash, "goodbye noticed after {leave} ms");
-    // Three nodes have two turns each; then two of them, one after the other, in each of three steps.
+    // Three nodes have two turns each; then two of them, one after the other, in each of the steps that follow.
     let handovers = number("handovers");
-    assert!((5..=11).contains(&handovers), "{handovers} hand-overs");
+    assert!((4..=11).contains(&handovers), "{handovers} hand-overs");
     assert_eq!(summary["tokens_rising"], true);
-    assert!(number("lost_before_next_ms") < 5_000, "{summary}");
+    // Without this feature no node can be cut off, and the demo says so.
+    let cut = usize::from(cfg!(feature = "testing"));
+    let lost_before = summary["lost_before_next_ms"].as_u64();
+    assert_eq!(lost_before.is_some(), cut == 1, "{summary}");
+    assert!(lost_before.is_none_or(|ms| (1..5_000).contains(&ms)), "{summary}");
     // The lease of a holder that dies has up to two seconds left; an election takes one to two.
     assert!(number("next_holder_ms") < 10_000, "{summary}");
     assert!(number("failover_ms") < 10_000, "{summary}");
@@ -46,7 +50,7 @@ fn all_of_the_demo_happens() {
     let count = |event: &str| lines(&text).filter(|line| line["event"] == event).count();
     assert_eq!(
         (count("killed"), count("cut_off"), count("lost")),
-        (3, 1, 1),
+        (3, cut, cut),
         "{text}"
     );
 
@@ -59,7 +63,7 @@ fn all_of_the_demo_happens() {
     };
     let granted = tokens("granted");
     assert!(
-        granted.len() >= 10 && granted.is_sorted_by(|a, b| a < b),
+        granted.len() == 10 + 2 * cut && granted.is_sorted_by(|a, b| a < b),
         "{text}"
     );
     assert_eq!(tokens("still_holds").len(), 1, "{text}");
