@@ -14,7 +14,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Watch three nodes find each other, talk, crash, leave and come back (about five seconds).
+    /// Watch three nodes find each other, talk, crash, come back, and take turns at a lock (about 15 seconds).
     Demo(Demo),
     /// Measure messages, locks, joining, and what an idle node costs, on this machine.
     #[command(subcommand)]

@@ -1,8 +1,12 @@
 //! A node of the demo, with a small service on it.
 
 use super::stage::{Happened, Occurrence, Outbox};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use anyhow::Context as _;
-use quorate_tokio::{Cluster, ClusterEvent, Config, Events, Messages, NodeId};
+use core::net::SocketAddr;
+use quorate_tokio::{Cluster, ClusterEvent, Config, Events, Messages, NodeId, StartError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -11,6 +15,9 @@ use std::time::Instant;
 pub(crate) struct DemoNode {
     pub(crate) name: &'static str,
     pub(crate) cluster: Cluster,
+    pub(crate) unreachable: Unreachable,
+    /// What runs there dies with the node.
+    pub(crate) runtime: tokio::runtime::Handle,
     stop: async_channel::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -20,12 +27,15 @@ impl DemoNode {
     pub(crate) async fn start(name: &'static str, config: Config, stage: Outbox) -> anyhow::Result<Self> {
         let (started, result) = async_channel::bounded(1);
         let (stop, stopped) = async_channel::bounded::<()>(1);
+        let unreachable = Unreachable::default();
+        let cut = unreachable.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             runtime.block_on(async move {
-                match quorate_tokio::start(config.name(name)).await {
+                match cut.start(config.name(name)).await {
                     Ok(cluster) => {
                         tokio::spawn(watch(cluster.id(), cluster.events(), stage.clone()));
                         tokio::spawn(serve(name, cluster.id(), cluster.messages(), stage));
@@ -48,6 +58,8 @@ impl DemoNode {
         Ok(Self {
             name,
             cluster,
+            unreachable,
+            runtime: handle,
             stop,
             thread,
         })
@@ -67,6 +79,33 @@ impl DemoNode {
     }
 }
 
+/// Addresses that nothing gets to from a node: how the demo cuts a node off.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unreachable(Arc<Mutex<BTreeSet<SocketAddr>>>);
+
+impl Unreachable {
+    /// Whether this build can cut a node off at all.
+    pub(crate) const POSSIBLE: bool = cfg!(feature = "testing");
+
+    pub(crate) fn set(&self, addrs: BTreeSet<SocketAddr>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = addrs;
+    }
+
+    /// Starts a node whose datagrams do not get to these addresses.
+    async fn start(self, config: Config) -> Result<Cluster, StartError> {
+        #[cfg(feature = "testing")]
+        {
+            let reached = move |to, _: &[u8]| {
+                let addrs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                !addrs.contains(&to)
+            };
+            quorate_tokio::start_filtered(config, quorate_tokio::Filter::new(reached)).await
+        }
+        #[cfg(not(feature = "testing"))]
+        quorate_tokio::start(config).await
+    }
+}
+
 async fn watch(by: NodeId, mut events: Events, stage: Outbox) {
     while let Some(event) = events.next().await {
         let what = match event {
@@ -76,6 +115,8 @@ async fn watch(by: NodeId, mut events: Events, stage: Outbox) {
                 reason,
             },
             ClusterEvent::QuorumChanged { has_quorum, present } => Happened::Quorum { has_quorum, present },
+            // One line for an election is enough: that of the elected.
+            ClusterEvent::LeaderChanged { leader, term } if leader == Some(by) => Happened::Leads { term },
             _ => continue,
         };
         tell(&stage, by, what).await;
@@ -97,8 +138,12 @@ async fn serve(node: &'static str, by: NodeId, mut messages: Messages, stage: Ou
     }
 }
 
-async fn tell(stage: &Outbox, by: NodeId, what: Happened) {
-    let at = Instant::now();
+pub(crate) async fn tell(stage: &Outbox, by: NodeId, what: Happened) {
+    tell_of(stage, Instant::now(), by, what).await;
+}
+
+/// Tells of something that was so earlier already.
+pub(crate) async fn tell_of(stage: &Outbox, at: Instant, by: NodeId, what: Happened) {
     // A stage that is gone listens to nobody any more.
     let _ = stage.send(Occurrence { at, by, what }).await;
 }

@@ -1,17 +1,18 @@
 //! Where the demo plays: its nodes, what was seen of them so far, and the waiting for what should be seen.
 
 use super::Summary;
+use super::holdings::Holdings;
 use super::node::DemoNode;
 use super::timeline::{Line, Timeline};
-use alloc::collections::BTreeMap;
-use anyhow::{Context as _, bail};
+use alloc::collections::{BTreeMap, BTreeSet};
+use anyhow::{Context as _, bail, ensure};
 use core::net::SocketAddr;
 use core::time::Duration;
-use quorate_tokio::{Config, Key, LeaveReason, NodeId};
+use quorate_tokio::{Config, ConsensusRole, Key, LeaveReason, LostReason, NodeId};
 use std::time::Instant;
 
 /// How long anything may take that the demo waits for: several times what it takes on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many occurrences may wait for the stage; nodes wait rather than lose one.
 const OCCURRENCES: usize = 1024;
@@ -31,11 +32,46 @@ pub(crate) struct Occurrence {
 /// What a node has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
-    Joined { peer: NodeId },
-    Left { peer: NodeId, reason: LeaveReason },
-    Quorum { has_quorum: bool, present: usize },
-    Message { from: NodeId, text: String },
-    Question { from: NodeId, text: String },
+    Joined {
+        peer: NodeId,
+    },
+    Left {
+        peer: NodeId,
+        reason: LeaveReason,
+    },
+    Quorum {
+        has_quorum: bool,
+        present: usize,
+    },
+    Message {
+        from: NodeId,
+        text: String,
+    },
+    Question {
+        from: NodeId,
+        text: String,
+    },
+    Leads {
+        term: u64,
+    },
+    Granted {
+        key: &'static str,
+        token: u64,
+    },
+    Released {
+        key: &'static str,
+        token: u64,
+    },
+    AtRisk {
+        key: &'static str,
+        left: Duration,
+    },
+    Lost {
+        key: &'static str,
+        token: u64,
+        reason: LostReason,
+    },
+    Killed,
 }
 
 /// The nodes and what is known about them.
@@ -49,7 +85,7 @@ pub(crate) struct Stage {
     names: BTreeMap<NodeId, &'static str>,
     key: Key,
     inbox: async_channel::Receiver<Occurrence>,
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
 }
 
 impl Stage {
@@ -78,6 +114,8 @@ impl Stage {
             .cluster_size(3)
             .key(self.key.clone());
         config.seeds = seeds.iter().map(ToString::to_string).collect();
+        // By default the seat of a node that died is kept for another seven seconds. The demo need not wait for that.
+        config.seat_timeout = config.heartbeat_timeout;
         let node = DemoNode::start(name, config, self.outbox.clone()).await?;
         let (id, addr) = (node.cluster.id(), node.cluster.local_addr());
         self.names.insert(id, name);
@@ -105,6 +143,39 @@ impl Stage {
         self.nodes
             .get(name)
             .with_context(|| format!("{name} is not running"))
+    }
+
+    /// Takes a node off the stage and stops it dead. Returns who it was and when it was dead.
+    pub(crate) fn kill(&mut self, name: &'static str) -> anyhow::Result<(NodeId, Instant)> {
+        let node = self.take(name)?;
+        let by = node.cluster.id();
+        self.write_down_all()?;
+        node.kill();
+        let (at, what) = (Instant::now(), Happened::Killed);
+        self.write_down(Occurrence { at, by, what })?;
+        Ok((by, at))
+    }
+
+    /// Lets no datagram through between this node and the others any more.
+    pub(crate) fn cut_off(&mut self, name: &'static str) -> anyhow::Result<()> {
+        let addr = self.node(name)?.cluster.local_addr();
+        let (cut, others): (Vec<_>, Vec<_>) = self.nodes.values().partition(|node| node.name == name);
+        for other in &others {
+            other.unreachable.set([addr].into());
+        }
+        let addrs = others.iter().map(|other| other.cluster.local_addr());
+        for node in cut {
+            node.unreachable.set(addrs.clone().collect());
+        }
+        self.say(name, Line::CutOff)
+    }
+
+    /// Connects a node again that was cut off.
+    pub(crate) fn reconnect(&mut self, name: &'static str) -> anyhow::Result<()> {
+        for node in self.nodes.values() {
+            node.unreachable.set(BTreeSet::new());
+        }
+        self.say(name, Line::Reconnected)
     }
 
     /// Returns what a process is called.
@@ -153,6 +224,60 @@ impl Stage {
         }
     }
 
+    /// Waits until each node that runs knows all others and has a seat in the group, which has a leader and works.
+    /// Returns the leader. The next node may die then.
+    pub(crate) async fn seated(&mut self) -> anyhow::Result<&'static str> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.until(Self::incomplete).await?;
+            let missing = match self.group().await? {
+                Ok(leader) => return Ok(leader),
+                Err(missing) => missing,
+            };
+            ensure!(
+                Instant::now() < deadline,
+                "still missing after {} s: {missing}",
+                PATIENCE.as_secs()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Returns who leads the group of all who run, or in words what is missing.
+    async fn group(&self) -> anyhow::Result<Result<&'static str, String>> {
+        let running: BTreeSet<NodeId> = self.nodes.values().map(|node| node.cluster.id()).collect();
+        let mut leaders = BTreeSet::new();
+        for node in self.nodes.values() {
+            let name = node.name;
+            let status = node.cluster.status().await?;
+            let group = status.consensus.context("a cluster of three has no group")?;
+            let seated = matches!(group.role, ConsensusRole::Leader | ConsensusRole::Follower);
+            let seats: BTreeSet<NodeId> = group.seats.iter().map(|life| life.node).collect();
+            if !seated || seats != running || !group.open {
+                return Ok(Err(format!("{name} having a seat in the group of all")));
+            }
+            leaders.extend(group.leader);
+        }
+        match (leaders.pop_first(), leaders.is_empty()) {
+            (Some(leader), true) if running.contains(&leader) => Ok(Ok(self.name(leader))),
+            _ => Ok(Err("one leader of the group".into())),
+        }
+    }
+
+    /// Checks who held a lock and when, from the first lock to the last one, and counts.
+    ///
+    /// # Errors
+    /// Two held it at a time, or a token was not higher than the one before it.
+    pub(crate) fn check_holders(&mut self, key: &str) -> anyhow::Result<Holdings> {
+        self.write_down_all()?;
+        // False until it is proved.
+        self.summary.tokens_rising = false;
+        let holdings = Holdings::of(key, &self.seen)?;
+        self.summary.tokens_rising = true;
+        self.summary.handovers = holdings.handovers;
+        Ok(holdings)
+    }
+
     fn write_down(&mut self, occurrence: Occurrence) -> anyhow::Result<()> {
         let line = match &occurrence.what {
             Happened::Joined { peer } => Line::MemberJoined {
@@ -175,6 +300,22 @@ impl Stage {
                 from: self.name(*from).into(),
                 text: text.clone(),
             },
+            &Happened::Leads { term } => Line::Leads { term },
+            &Happened::Granted { key, token } => Line::Granted { key, token },
+            &Happened::Released { key, token } => Line::Released { key, token },
+            &Happened::AtRisk { key, left } => Line::AtRisk {
+                key,
+                left_ms: millis(left),
+            },
+            &Happened::Lost { key, token, reason } => Line::Lost {
+                key,
+                token,
+                reason: match reason {
+                    LostReason::Expired => "expired",
+                    _ => "other",
+                },
+            },
+            Happened::Killed => Line::Killed,
         };
         self.timeline
             .line(occurrence.at, self.name(occurrence.by), &line)?;
@@ -213,9 +354,17 @@ impl Stage {
 
     /// Ends the demo: everybody says goodbye, then the summary.
     pub(crate) async fn finish(mut self) -> anyhow::Result<()> {
-        for node in core::mem::take(&mut self.nodes).into_values() {
-            node.leave().await;
+        let nodes = core::mem::take(&mut self.nodes);
+        // All at once: a group of which only some leave keeps those whom it needs for a while.
+        let goodbyes: Vec<_> = nodes
+            .values()
+            .map(|node| node.cluster.clone())
+            .map(|cluster| tokio::spawn(async move { cluster.shutdown().await }))
+            .collect();
+        for goodbye in goodbyes {
+            goodbye.await.context("a node could not say goodbye")?;
         }
+        nodes.into_values().for_each(DemoNode::kill);
         let elapsed = self.timeline.elapsed();
         let summary = Summary {
             event: "summary",

@@ -1,5 +1,6 @@
 //! The story, step by step.
 
+use super::locks;
 use super::stage::{Happened, Stage, millis};
 use super::timeline::Line;
 use anyhow::{Context as _, ensure};
@@ -10,7 +11,7 @@ use quorate_tokio::{LeaveReason, NodeId};
 use std::time::Instant;
 
 /// The three nodes.
-const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+pub(super) const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -27,7 +28,7 @@ pub(crate) struct Step {
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "discovery",
-        title: "Three nodes start. Each knows one address at most, and they find each other.",
+        title: "Three nodes start. Each knows one address at most; they find each other and form a group.",
         run: |stage| Box::pin(discovery(stage)),
     },
     Step {
@@ -60,6 +61,26 @@ pub(crate) const STEPS: &[Step] = &[
         title: "node-2 returns, and all three are together again.",
         run: |stage| Box::pin(reunion(stage)),
     },
+    Step {
+        name: "locks",
+        title: "All three want one lock. They take turns, and each turn has a higher token.",
+        run: |stage| Box::pin(locks::turns(stage)),
+    },
+    Step {
+        name: "partition",
+        title: "A holder is cut off. It knows that it lost the lock before the next one gets it.",
+        run: |stage| Box::pin(locks::partition(stage)),
+    },
+    Step {
+        name: "holder",
+        title: "A holder dies. When its lease is over, the next one gets the lock.",
+        run: |stage| Box::pin(locks::holder(stage)),
+    },
+    Step {
+        name: "leader",
+        title: "The leader of the group dies. The others elect another one; whoever holds a lock keeps it.",
+        run: |stage| Box::pin(locks::leader(stage)),
+    },
 ];
 
 async fn discovery(stage: &mut Stage) -> anyhow::Result<()> {
@@ -67,7 +88,7 @@ async fn discovery(stage: &mut Stage) -> anyhow::Result<()> {
     let seed = [stage.node(NODES[0])?.cluster.local_addr()];
     stage.start(NODES[1], &seed).await?;
     stage.start(NODES[2], &seed).await?;
-    stage.until(Stage::incomplete).await?;
+    stage.seated().await?;
     for name in NODES {
         let members = stage.node(name)?.cluster.member_count() + 1;
         stage.say(name, Line::Lists { members })?;
@@ -91,7 +112,11 @@ async fn messages(stage: &mut Stage) -> anyhow::Result<()> {
 }
 
 /// Sends to all and waits until all have read it.
-async fn broadcast(stage: &mut Stage, from: &'static str, text: &'static str) -> anyhow::Result<()> {
+pub(super) async fn broadcast(
+    stage: &mut Stage,
+    from: &'static str,
+    text: &'static str,
+) -> anyhow::Result<()> {
     let cluster = stage.node(from)?.cluster.clone();
     let others: Vec<_> = stage.nodes.keys().copied().filter(|&name| name != from).collect();
     stage.say(from, Line::Broadcasts { text })?;
@@ -200,11 +225,7 @@ fn answered(
 
 async fn crash(stage: &mut Stage) -> anyhow::Result<()> {
     let victim = NODES[2];
-    let node = stage.take(victim)?;
-    let id = node.cluster.id();
-    stage.say(victim, Line::Killed)?;
-    let began = Instant::now();
-    node.kill();
+    let (id, began) = stage.kill(victim)?;
     stage.summary.crash_detected_ms = noticed(stage, id, LeaveReason::Failed, began).await?;
     for node in stage.nodes.values() {
         ensure!(node.cluster.has_quorum(), "{} has lost the quorum", node.name);
@@ -226,7 +247,12 @@ async fn leave(stage: &mut Stage) -> anyhow::Result<()> {
 
 /// Waits until everybody has noticed that a member is gone, and why. Returns how long the last one took, in
 /// milliseconds.
-async fn noticed(stage: &mut Stage, gone: NodeId, why: LeaveReason, began: Instant) -> anyhow::Result<u64> {
+pub(super) async fn noticed(
+    stage: &mut Stage,
+    gone: NodeId,
+    why: LeaveReason,
+    began: Instant,
+) -> anyhow::Result<u64> {
     let is_it = |what: &Happened| matches!(what, Happened::Left { peer, .. } if *peer == gone);
     stage
         .until(|stage| {
@@ -251,8 +277,8 @@ async fn noticed(stage: &mut Stage, gone: NodeId, why: LeaveReason, began: Insta
     Ok(millis(last.saturating_duration_since(began)))
 }
 
-/// Starts a node again that ran before.
-async fn come_back(stage: &mut Stage, name: &'static str) -> anyhow::Result<()> {
+/// Starts a node again that ran before, and waits until it takes part in everything.
+pub(super) async fn come_back(stage: &mut Stage, name: &'static str) -> anyhow::Result<()> {
     let seeds: Vec<SocketAddr> = stage
         .nodes
         .values()
@@ -268,6 +294,7 @@ async fn come_back(stage: &mut Stage, name: &'static str) -> anyhow::Result<()> 
             missing.or_else(|| stage.incomplete())
         })
         .await?;
+    stage.seated().await?;
     stage.summary.rejoined = true;
     stage.summary.members = stage.nodes.len();
     Ok(())

@@ -67,6 +67,37 @@ pub(crate) enum Line {
         text: String,
         micros: u64,
     },
+    Leads {
+        term: u64,
+    },
+    WaitsFor {
+        key: &'static str,
+    },
+    Granted {
+        key: &'static str,
+        token: u64,
+    },
+    Released {
+        key: &'static str,
+        token: u64,
+    },
+    AtRisk {
+        key: &'static str,
+        left_ms: u64,
+    },
+    Lost {
+        key: &'static str,
+        token: u64,
+        reason: &'static str,
+    },
+    StillHolds {
+        key: &'static str,
+        token: u64,
+    },
+    CutOff,
+    Reconnected,
+    /// This build cannot show it.
+    Skipped,
     Killed,
     Leaves,
 }
@@ -107,6 +138,24 @@ impl fmt::Display for Line {
             Self::Answer { from, text, micros } => {
                 write!(f, "gets an answer from {from} after {micros} µs: {text:?}")
             }
+            Self::Leads { term } => write!(f, "leads the group from now on (term {term})"),
+            Self::WaitsFor { key } => write!(f, "waits for the lock {key:?}"),
+            Self::Granted { key, token } => write!(f, "holds {key:?} under token {token}"),
+            Self::Released { key, .. } => write!(f, "gives {key:?} back"),
+            Self::AtRisk { key, left_ms } => {
+                write!(f, "gets no answer: its lease of {key:?} ends in {left_ms} ms")
+            }
+            Self::Lost { key, reason, .. } => match *reason {
+                "expired" => write!(
+                    f,
+                    "knows that it lost {key:?}: the lease is over by its own clock"
+                ),
+                _ => write!(f, "knows that it lost {key:?}"),
+            },
+            Self::StillHolds { key, token } => write!(f, "still holds {key:?} under token {token}"),
+            Self::CutOff => f.write_str("is cut off: nothing reaches it, and nothing that it sends arrives"),
+            Self::Reconnected => f.write_str("is connected again"),
+            Self::Skipped => f.write_str("cannot be cut off: built without the feature `testing`"),
             Self::Killed => f.write_str("is killed: its socket is closed in the middle of its work"),
             Self::Leaves => f.write_str("says goodbye and stops"),
         }
@@ -199,6 +248,10 @@ impl Timeline {
             requests_answered,
             crash_detected_ms,
             leave_noticed_ms,
+            handovers,
+            lost_before_next_ms,
+            next_holder_ms,
+            failover_ms,
             elapsed_ms,
             ..
         } = summary;
@@ -219,6 +272,24 @@ impl Timeline {
         )?;
         writeln!(self.out, "  the crash was noticed after {crash_detected_ms} ms")?;
         writeln!(self.out, "  the goodbye was noticed after {leave_noticed_ms} ms")?;
+        writeln!(
+            self.out,
+            "  the lock changed hands {handovers} times, each time with a higher token"
+        )?;
+        if let Some(before) = lost_before_next_ms {
+            writeln!(
+                self.out,
+                "  the holder that was cut off knew {before} ms before the next one had the lock"
+            )?;
+        }
+        writeln!(
+            self.out,
+            "  the next one had the lock {next_holder_ms} ms after its holder died"
+        )?;
+        writeln!(
+            self.out,
+            "  locks were granted again {failover_ms} ms after the leader died"
+        )?;
         Ok(self.out.flush()?)
     }
 

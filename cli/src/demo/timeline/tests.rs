@@ -36,6 +36,11 @@ fn written(style: Style) -> String {
         crash_detected_ms: 3012,
         leave_noticed_ms: 4,
         rejoined: true,
+        handovers: 8,
+        tokens_rising: true,
+        lost_before_next_ms: Some(21),
+        next_holder_ms: 2034,
+        failover_ms: 812,
         elapsed_ms: 5678,
     };
     timeline.heading(1, &STEPS[0]).expect("a page takes everything");
@@ -65,7 +70,8 @@ fn programs_get_one_object_a_line_and_the_summary_last() {
         lines[2],
         json!({"event": "summary", "members": 3, "messages_sent": 7, "messages_delivered": 7, "requests_sent": 3,
                "requests_answered": 3, "crash_detected_ms": 3012, "leave_noticed_ms": 4, "rejoined": true,
-               "elapsed_ms": 5678})
+               "handovers": 8, "tokens_rising": true, "lost_before_next_ms": 21, "next_holder_ms": 2034,
+               "failover_ms": 812, "elapsed_ms": 5678})
     );
     assert!(
         text.lines().all(|line| line.starts_with(r#"{"event":"#)),
@@ -104,6 +110,11 @@ fn every_line_has_words() {
         Line::MemberLeft { peer, reason }.to_string()
     };
     assert!(left("failed").contains("failed") && left("left").contains("has left"));
+    let lost = |reason| {
+        let (key, token) = ("jobs/nightly", 7);
+        Line::Lost { key, token, reason }.to_string()
+    };
+    assert!(lost("expired").contains("its own clock") && !lost("other").contains("clock"));
 }
 
 #[test]
