@@ -204,13 +204,12 @@ fn no_process_outlives_the_command() {
     };
     // Far longer than it takes, so that a failure is not a test that hangs.
     for _ in 0..6000 {
-        if !seen.iter().any(|(pid, _)| lives(pid)) {
+        seen.retain(|(pid, _)| lives(pid));
+        if seen.is_empty() {
             return;
         }
         std::thread::sleep(core::time::Duration::from_millis(5));
     }
-    panic!(
-        "these live on: {:?}",
-        seen.iter().map(|(pid, _)| pid).collect::<Vec<_>>()
-    );
+    let pids: Vec<_> = seen.iter().map(|(pid, _)| pid).collect();
+    panic!("these live on: {pids:?}");
 }
