@@ -91,6 +91,7 @@ fn locks_are_measured_in_one_process_on_either_runtime() {
         args.extend(["--seconds", "1", "--repeats", "1", "--case", "leader_killed"]);
         args.extend(names.iter().flat_map(|&name| ["--case", name]));
         let lines = lines(&args);
+        assert_eq!(lines.last().expect("a summary")["in_process"], true);
         let cases = lock_cases(&lines);
         let (skipped, measured): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case["case"] == "skipped");
         assert_eq!(skipped.len(), 1, "{runtime}: {cases:?}");
@@ -152,4 +153,63 @@ fn virtual_nodes_are_counted() {
         number("bytes_per_second_max") >= number("bytes_per_second"),
         "{case}"
     );
+}
+
+/// Also where one of them is stopped, and cannot notice anything.
+#[test]
+#[cfg(target_os = "linux")]
+fn no_process_outlives_the_command() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["bench", "locks", "--repeats", "1000", "--json"])
+        .args([
+            "--case",
+            "pair_leader",
+            "--case",
+            "leader_stopped",
+            "--seconds",
+            "1",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command was built and can be started");
+    let output = command.stdout.take().expect("piped");
+    let mut first = String::new();
+    BufReader::new(output).read_line(&mut first).expect("a line");
+    let parent = format!("PPid:\t{}\n", command.id());
+    let children = || -> Vec<(String, String)> {
+        let all = std::fs::read_dir("/proc").expect("Linux has it").flatten();
+        let status = |entry: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(entry.path().join("status")).ok()?;
+            text.contains(&parent)
+                .then(|| (entry.file_name().to_string_lossy().into_owned(), text))
+        };
+        all.filter_map(status).collect()
+    };
+    let stopped = |children: &[(String, String)]| children.iter().any(|(_, text)| text.contains("State:\tT"));
+    let mut seen = children();
+    while !stopped(&seen) {
+        std::thread::sleep(core::time::Duration::from_millis(5));
+        seen = children();
+        assert!(command.try_wait().expect("a child").is_none(), "it ended");
+    }
+    command.kill().expect("it runs");
+    command.wait().expect("a child");
+    // They have another parent now; the number of a process is not used again at once.
+    let lives = |pid: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        text.contains("Name:\tquorate") && !text.contains("State:\tZ")
+    };
+    // Far longer than it takes, so that a failure is not a test that hangs.
+    for _ in 0..6000 {
+        seen.retain(|(pid, _)| lives(pid));
+        if seen.is_empty() {
+            return;
+        }
+        std::thread::sleep(core::time::Duration::from_millis(5));
+    }
+    let pids: Vec<_> = seen.iter().map(|(pid, _)| pid).collect();
+    panic!("these live on: {pids:?}");
 }

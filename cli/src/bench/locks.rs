@@ -18,7 +18,10 @@ use std::io;
 
 pub(crate) fn run(args: &Locks) -> anyhow::Result<()> {
     let mut out = io::stdout();
-    let setup = Setup::new("locks", args.runtime.name(), args.nodes.into(), args.seconds);
+    let setup = Setup {
+        in_process: args.in_process,
+        ..Setup::new("locks", args.runtime.name(), args.nodes.into(), args.seconds)
+    };
     let mut reporter = Reporter::new(setup, args.json, &mut out);
     rates::run(args, &mut reporter)?;
     for &case in LockCase::value_variants() {

@@ -191,6 +191,9 @@ pub(crate) struct Setup {
     pub(crate) runtime: &'static str,
     pub(crate) nodes: u16,
     pub(crate) seconds: u32,
+    /// Whether all nodes share one process.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub(crate) in_process: bool,
     pub(crate) cpus: usize,
 }
 
@@ -202,6 +205,7 @@ impl Setup {
             runtime,
             nodes,
             seconds,
+            in_process: false,
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
         }
     }
@@ -280,11 +284,13 @@ impl<'a> Reporter<'a> {
             runtime,
             nodes,
             seconds,
+            in_process,
             cpus,
         } = &self.setup;
+        let place = if *in_process { " in one process" } else { "" };
         writeln!(
             self.out,
-            "quorate {version}, bench {bench}: {nodes} nodes, {runtime}, {seconds} s a case, {cpus} processors"
+            "quorate {version}, bench {bench}: {nodes} nodes{place}, {runtime}, {seconds} s a case, {cpus} processors"
         )?;
         for family in Family::ALL {
             let mut table = Table::new(family.header());

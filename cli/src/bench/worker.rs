@@ -15,6 +15,7 @@ use std::io;
 
 /// Runs the process until its parent closes its standard input.
 pub(crate) fn run(args: &BenchNode) -> anyhow::Result<()> {
+    die_with_parent()?;
     let (sender, orders) = async_channel::unbounded();
     // Reading standard input blocks. The thread is left to itself at the end: it waits for a line that never comes.
     std::thread::spawn(move || {
@@ -29,6 +30,19 @@ pub(crate) fn run(args: &BenchNode) -> anyhow::Result<()> {
     Runtime::block_on(args.runtime, args.workers, move |runtime| {
         serve(runtime, orders, |report| json_line(&mut io::stdout(), report))
     })
+}
+
+/// Lets the system kill this process when its parent is gone. The end of standard input says the same, but while this
+/// process is stopped it cannot hear of it.
+#[cfg(target_os = "linux")]
+fn die_with_parent() -> anyhow::Result<()> {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent() -> anyhow::Result<()> {
+    Ok(())
 }
 
 /// Obeys orders until there will be no more, or a report cannot be delivered.
