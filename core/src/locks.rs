@@ -8,6 +8,7 @@
 mod ask;
 mod client;
 pub(crate) mod codec;
+mod holders;
 mod key;
 mod lease;
 mod list;

@@ -437,3 +437,27 @@ fn the_same_seed_gives_the_same_run() {
     }
     assert_ne!(run(100), run(102));
 }
+
+/// A whole cluster that is shut down goes at once: whoever hears the goodbyes of the others first waits for nobody.
+#[test]
+fn all_who_leave_together_go_at_once() {
+    for seed in 0..40 {
+        for hosts in [3, 5] {
+            let schedule = quorate_sim::Schedule {
+                cluster_size: hosts as u8,
+                ..quorate_sim::Schedule::calm(seed, hosts)
+            };
+            let mut sim = Sim::builder().schedule(schedule).build();
+            sim.run_for(Duration::from_secs(10));
+            for node in (0..hosts).map(NodeIndex) {
+                sim.with(node, |cx| cx.leave());
+                sim.run_for(Duration::from_micros(seed * 50));
+            }
+            let left = |sim: &Sim| (0..hosts).map(NodeIndex).all(|node| !sim.is_running(node));
+            assert!(
+                sim.run_until(Duration::from_secs(1), left),
+                "seed {seed}, {hosts} hosts"
+            );
+        }
+    }
+}

@@ -5,6 +5,7 @@ use super::life::Life;
 use super::seats::Seats;
 use crate::locks::{Effect, Table};
 use crate::planted::{PlantedBug, planted};
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 /// What a group has agreed on, up to the last entry that was applied.
@@ -95,8 +96,16 @@ impl Machine {
         self.decided.then_some(self.open)
     }
 
-    /// Returns this state as a snapshot keeps it.
-    pub(super) fn kept(&self) -> Self {
+    /// Returns this state as a snapshot keeps it: all of it, unless a planted bug leaves something out.
+    pub(super) fn kept(&self) -> Cow<'_, Self> {
+        let bugs = [
+            PlantedBug::SnapshotLosesOpen,
+            PlantedBug::SnapshotLosesCounter,
+            PlantedBug::RequestsLostInSnapshot,
+        ];
+        if !bugs.into_iter().any(planted) {
+            return Cow::Borrowed(self);
+        }
         let mut kept = self.clone();
         if planted(PlantedBug::SnapshotLosesOpen) {
             (kept.open, kept.decided) = (false, false);
@@ -105,6 +114,6 @@ impl Machine {
             kept.counter = kept.found.token_base;
         }
         kept.table = kept.table.kept();
-        kept
+        Cow::Owned(kept)
     }
 }

@@ -513,8 +513,10 @@ impl Part {
         (self.seats, self.seats_since) = (seats, since);
     }
 
-    /// Puts what is applied into a snapshot where the log is too long.
+    /// Puts what is applied into a snapshot where the log is too long: longer than the limit, and than what the snapshot
+    /// would hold, so that its making stays a small part of the work.
     fn compact(&mut self, limit: usize) {
+        let limit = limit.max(self.machine.table.locks().len());
         if self.log.len() > limit
             && let Some(term) = self.log.term(self.applied)
         {
@@ -536,13 +538,13 @@ impl Part {
     /// Returns what the end of the log says about granting: `Some(true)` after `Open`, `Some(false)` after `Close`,
     /// `None` before either.
     fn gate(&self) -> Option<bool> {
-        let unapplied = self.log.iter().filter(|&(index, _)| index > self.applied);
-        let newest = unapplied.filter_map(|(_, entry)| match entry.command {
+        let unapplied = (self.applied + 1..=self.log.last().index).rev();
+        let mut gates = unapplied.filter_map(|index| match self.log.get(index)?.command {
             Command::Open => Some(true),
             Command::Close => Some(false),
             _ => None,
         });
-        newest.last().or_else(|| self.machine.gate())
+        gates.next().or_else(|| self.machine.gate())
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Client {
     wants: BTreeMap<u64, Want>,
     /// By token.
     held: BTreeMap<u64, Held>,
+    /// The token of each lock that is held.
+    tokens: BTreeMap<LockId, u64>,
     /// Which held lock needs attention when.
     due: BTreeSet<(Instant, u64)>,
     releases: BTreeMap<u64, Ending>,
@@ -227,11 +229,14 @@ impl Client {
     }
 
     fn token_of(&self, id: LockId) -> Option<u64> {
-        let mut held = self.held.iter();
-        held.find(|(_, held)| held.id == id).map(|(&token, _)| token)
+        self.tokens.get(&id).copied()
     }
 
     fn request_of(&self, id: LockId) -> Option<u64> {
+        // Most are still asked for under their first number.
+        if self.wants.get(&id.0).is_some_and(|want| want.id == id) {
+            return Some(id.0);
+        }
         let mut wants = self.wants.iter();
         wants.find(|(_, want)| want.id == id).map(|(&request, _)| request)
     }
@@ -239,6 +244,7 @@ impl Client {
     /// Forgets a lock: nobody here believes in it from now on.
     fn stop(&mut self, token: u64) -> Option<Held> {
         let held = self.held.remove(&token)?;
+        self.tokens.remove(&held.id);
         self.due.remove(&(held.attention(), token));
         Some(held)
     }
@@ -286,7 +292,7 @@ impl Client {
     /// for.
     pub fn end_life(&mut self, now: Instant, reason: LostReason, out: &mut ClientOutput) {
         let kept = planted(PlantedBug::AbandonKeepsBeliefs);
-        for token in self.tokens().into_iter().filter(|_| !kept) {
+        for token in self.all_held().into_iter().filter(|_| !kept) {
             if let Some(held) = self.stop(token) {
                 let id = held.id;
                 out.events.push(LockEvent::Lost { id, token, reason });
@@ -302,7 +308,7 @@ impl Client {
     /// The node leaves: it believes in nothing any more, and waits for nothing.
     pub fn leave(&mut self, now: Instant, out: &mut ClientOutput) {
         let kept = planted(PlantedBug::BeliefOutlivesLeave);
-        for token in self.tokens().into_iter().filter(|_| !kept) {
+        for token in self.all_held().into_iter().filter(|_| !kept) {
             if let Some(held) = self.stop(token) {
                 let (id, reason) = (held.id, LostReason::Leaving);
                 out.events.push(LockEvent::Lost { id, token, reason });
@@ -321,7 +327,7 @@ impl Client {
         self.rearm();
     }
 
-    fn tokens(&self) -> Vec<u64> {
+    fn all_held(&self) -> Vec<u64> {
         self.held.keys().copied().collect()
     }
 
@@ -521,6 +527,7 @@ impl Client {
         let short = lease < held.ttl;
         let renew_at = if short { now } else { held.third_after(stamp) };
         self.due.insert((held.attention(), token));
+        self.tokens.insert(held.id, token);
         self.held.insert(token, held);
         self.change(token, |held| held.renew_at = renew_at);
     }

@@ -224,7 +224,7 @@ pub(super) fn page(
         };
         let waits = row.clone();
         let deadline = &deadline;
-        let holders = lock.holders.iter().map(move |(&token, holder)| {
+        let holders = lock.holders.iter().map(move |(token, holder)| {
             let left = deadline(token).map_or(Duration::ZERO, |until| until - now);
             let row = LockRow {
                 owner: holder.owner,

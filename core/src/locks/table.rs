@@ -4,6 +4,7 @@
 mod tests;
 
 use super::ask::{Denial, Wish};
+use super::holders::Holders;
 use super::key::Key;
 use crate::consensus::Life;
 use crate::id::NodeId;
@@ -230,7 +231,7 @@ impl Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lock {
     pub(super) capacity: u32,
-    pub(super) holders: BTreeMap<u64, Holder>,
+    pub(super) holders: Holders,
     pub(super) queue: BTreeMap<Place, Waiter>,
 }
 
@@ -242,7 +243,7 @@ impl Lock {
 
     /// Returns the holders with their tokens, in the order in which they were granted.
     pub fn holders(&self) -> impl Iterator<Item = (u64, &Holder)> {
-        self.holders.iter().map(|(&token, holder)| (token, holder))
+        self.holders.iter()
     }
 
     /// Returns who waits, the next first.
@@ -263,7 +264,7 @@ impl Lock {
     /// Returns how much of it is free.
     pub fn free(&self) -> u32 {
         // The sum of what is held is never more than the capacity.
-        let held = self.holders.values().map(|holder| holder.units);
+        let held = self.holders.iter().map(|(_, holder)| holder.units);
         held.fold(self.capacity, u32::saturating_sub)
     }
 }
@@ -435,11 +436,11 @@ impl Table {
         let fits = lock.is_none_or(|lock| first(lock) && lock.free() >= wish.units);
         if !fits && !wish.wait {
             known.requests.insert(request, Request::Ended);
-            let holder = lock.and_then(|lock| lock.holders.first_key_value());
+            let holder = lock.and_then(|lock| lock.holders.first());
             let first = lock.and_then(|lock| lock.queue.first_key_value());
             let waits = first.map(|(_, waiter)| (0, waiter.owner.node));
             let (token, owner) = holder
-                .map(|(&token, holder)| (token, holder.owner.node))
+                .map(|(token, holder)| (token, holder.owner.node))
                 .or(waits)
                 .unwrap_or((0, owner.node));
             return denied(Denial::Taken {
@@ -488,7 +489,7 @@ impl Table {
         };
         let lock = self.locks.entry(wish.key.clone()).or_insert_with(|| Lock {
             capacity: wish.capacity,
-            holders: BTreeMap::new(),
+            holders: Holders::default(),
             queue: BTreeMap::new(),
         });
         lock.holders.insert(token, holder);
@@ -535,13 +536,13 @@ impl Table {
     fn free(&mut self, token: u64, whose: impl FnOnce(&Holder) -> bool) -> Option<Effect> {
         let key = self.tokens.get(&token)?.clone();
         let lock = self.locks.get_mut(&key)?;
-        let holder = lock.holders.get(&token).filter(|&holder| whose(holder))?;
+        let holder = lock.holders.get(token).filter(|&holder| whose(holder))?;
         let owner = holder.owner;
         self.bytes = self.bytes.saturating_sub(cost(&key, &holder.metadata));
         if let Some(known) = self.owners.get_mut(&owner) {
             known.end(holder.request);
         }
-        lock.holders.remove(&token);
+        lock.holders.remove(token);
         self.tokens.remove(&token);
         self.forget_if_idle(&key);
         Some(Effect::Freed { owner, key, token })
@@ -647,7 +648,7 @@ impl Table {
     pub fn tokens_of(&self, owner: Life) -> Vec<u64> {
         let held = self.tokens.iter().filter(|&(&token, key)| {
             let lock = self.locks.get(key);
-            lock.and_then(|lock| lock.holders.get(&token))
+            lock.and_then(|lock| lock.holders.get(token))
                 .is_some_and(|holder| holder.owner == owner)
         });
         held.map(|(&token, _)| token).collect()
@@ -655,13 +656,13 @@ impl Table {
 
     fn holder_mut(&mut self, token: u64) -> Option<&mut Holder> {
         let key = self.tokens.get(&token)?;
-        self.locks.get_mut(key)?.holders.get_mut(&token)
+        self.locks.get_mut(key)?.holders.get_mut(token)
     }
 
     /// Returns who holds a token.
     pub fn holder(&self, token: u64) -> Option<(&Key, &Holder)> {
         let key = self.tokens.get(&token)?;
-        Some((key, self.locks.get(key)?.holders.get(&token)?))
+        Some((key, self.locks.get(key)?.holders.get(token)?))
     }
 
     /// Returns a lock that is held or waited for.
@@ -723,7 +724,7 @@ impl Table {
     /// Returns whether a process neither holds nor waits for anything.
     pub fn is_idle(&self, node: NodeId) -> bool {
         let holds = |(_, lock): (&Key, &Lock)| {
-            let owners = lock.holders.values().map(|holder| holder.owner.node);
+            let owners = lock.holders.iter().map(|(_, holder)| holder.owner.node);
             let waiters = lock.queue.values().map(|waiter| waiter.owner.node);
             owners.chain(waiters).any(|owner| owner == node)
         };

@@ -86,7 +86,8 @@ impl Consensus {
             return false;
         }
         let seated = |life: Life| self.replica.seats().is_some_and(|seats| seats.contains(life));
-        let (mut staying, mut going, mut spare) = (0, 0, 0);
+        // Whose goodbye was heard says nothing any more.
+        let (mut staying, mut going, mut spare) = (0, self.dead.len(), 0);
         for (_, said) in self.voters_said(now, config).filter(|(_, said)| said.life != me) {
             // The leader does not tell who has no seat any more.
             let newer = |belongs: &&Belonging| {

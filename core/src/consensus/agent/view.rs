@@ -153,6 +153,11 @@ impl Consensus {
         );
         let entries = self.replica.log().map_or(0, |log| log.len());
         // What is not applied yet cannot be compacted: as much again may wait for a quorum.
-        usage.row("log entries", entries, self.replica.rules().log_limit * 2);
+        let limit = self.replica.rules().log_limit;
+        let locks = self
+            .replica
+            .machine()
+            .map_or(0, |machine| machine.table.locks().len());
+        usage.row("log entries", entries, limit.max(locks) + limit);
     }
 }

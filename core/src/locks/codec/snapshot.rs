@@ -4,6 +4,7 @@ use super::{
     put_count, put_key, put_life, put_metadata, put_u32, put_u64, put_wish, read_bool, read_key, read_life,
     read_metadata, read_wish,
 };
+use crate::locks::holders::Holders;
 use crate::locks::key::Key;
 use crate::locks::table::{Holder, Lock, Owner, Place, Record, Request, Table, Waiter, cost};
 use crate::wire::Reader;
@@ -19,7 +20,7 @@ pub(crate) fn put_table(buf: &mut Vec<u8>, table: &Table) {
         put_key(buf, key);
         put_u32(buf, lock.capacity);
         put_count(buf, lock.holders.len());
-        for (&token, holder) in &lock.holders {
+        for (token, holder) in lock.holders.iter() {
             put_u64(buf, token);
             put_life(buf, holder.owner);
             put_u64(buf, holder.request);
@@ -114,7 +115,7 @@ pub(crate) fn read_table(reader: &mut Reader<'_>) -> Option<Table> {
 fn read_lock(reader: &mut Reader<'_>, key: &Key, table: &mut Table) -> Option<Lock> {
     let mut lock = Lock {
         capacity: reader.u32()?,
-        holders: BTreeMap::new(),
+        holders: Holders::default(),
         queue: BTreeMap::new(),
     };
     for _ in 0..reader.u32()? {
@@ -133,12 +134,7 @@ fn read_lock(reader: &mut Reader<'_>, key: &Key, table: &mut Table) -> Option<Lo
         };
         table.bytes += cost(key, &holder.metadata);
         let known = table.tokens.insert(token, key.clone());
-        if known.is_some()
-            || lock
-                .holders
-                .last_key_value()
-                .is_some_and(|(&last, _)| last >= token)
-        {
+        if known.is_some() || lock.holders.last_token().is_some_and(|last| last >= token) {
             return None;
         }
         lock.holders.insert(token, holder);
