@@ -110,7 +110,7 @@ pub(super) const fn rules(config: &Config) -> Rules {
             waiter_ttl: millis(config.waiter_ttl),
             max_waiters: 8,
             max_locks: 8,
-            max_bytes: 64,
+            max_bytes: 1024,
         },
     }
 }
