@@ -2,6 +2,7 @@
 
 mod answers;
 mod events;
+mod health;
 mod locks;
 mod messages;
 mod shared;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 pub use events::{ClusterEvent, Events};
+pub use health::Health;
 pub use locks::{
     Election, Leader, Leaders, Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages, LockWatch,
 };
@@ -33,9 +35,9 @@ pub(crate) use slot::{OpKey, Writer as SlotWriter};
 /// A handle to a node of a cluster: cheap to clone, usable from any thread and any executor.
 ///
 /// The node runs in a task of its own. It leaves the cluster on [`Cluster::shutdown`], or when the last handle
-/// (`Cluster`, [`Events`], [`Messages`], [`Incoming`], [`Answers`], [`LockGuard`] and what leads to one) is dropped. At the end of a program, call
-/// `shutdown`: a runtime that stops does not wait for the goodbye of a dropped handle, and the others would take this
-/// node for failed.
+/// (`Cluster`, [`Events`], [`Messages`], [`Incoming`], [`Answers`], [`LockGuard`] and what leads to one) is dropped. At
+/// the end of a program, call `shutdown`: a runtime that stops does not wait for the goodbye of a dropped handle, and
+/// the others would take this node for failed.
 ///
 /// ```no_run
 /// # async fn example(cluster: quorate::Cluster) -> Result<(), Box<dyn std::error::Error>> {
@@ -149,7 +151,7 @@ impl Cluster {
 
     // Questions to the driver.
 
-    /// Returns the state of the node. Cancel safe.
+    /// Returns the state of the node: everything that [`Cluster::health`] sums up, and more. Cancel safe.
     ///
     /// # Errors
     /// [`Closed`].
@@ -157,7 +159,7 @@ impl Cluster {
         self.ask(Command::Status).await
     }
 
-    /// Returns the counters since the start. Cancel safe.
+    /// Returns the counters since the start (what others call metrics). Cancel safe.
     ///
     /// # Errors
     /// [`Closed`].
@@ -187,17 +189,7 @@ impl Cluster {
     /// [`ReadyError::UnknownKey`] if no member was found and a seed uses a key that this node does not have;
     /// [`ReadyError::Closed`].
     pub async fn ready(&self) -> Result<(), ReadyError> {
-        let check = |view: &View| match &view.stopped {
-            Some(_) => Some(Err(ReadyError::Closed(Closed))),
-            None if !view.ready => None,
-            None => match view.unknown_key {
-                Some((addr, key)) if view.members.is_empty() => {
-                    Some(Err(ReadyError::UnknownKey { addr, key }))
-                }
-                _ => view.settled.then_some(Ok(())),
-            },
-        };
-        self.handle.shared.wait(check).await
+        self.handle.shared.wait(View::readiness).await
     }
 
     /// Waits until a quorum is present; at once where `cluster_size` is unset. There is no limit to the wait. Cancel
@@ -455,9 +447,9 @@ impl Cluster {
     /// Everything that is under way ends at once, and every later call on any handle ends with [`Closed`]. What is
     /// under way for one member, or still waits for a quorum, ends with `Closed` too. What is under way for all members
     /// ends with what is known: [`Leaving`](crate::DeliveryError::Leaving) stands for each member whose outcome is
-    /// missing. Locks that are held are lost ([`Leaving`](crate::LostReason::Leaving)), and free for others at once: whoever
-    /// must not be interrupted releases them first. Messages that were received can still be read, and answered until the node has left; [`Messages`] and
-    /// [`Events`] end when it has.
+    /// missing. Locks that are held are lost ([`Leaving`](crate::LostReason::Leaving)), and free for others at once:
+    /// whoever must not be interrupted releases them first. Messages that were received can still be read, and answered
+    /// until the node has left; [`Messages`] and [`Events`] end when it has.
     ///
     /// Cancel safe: once polled, the node leaves also if the future is dropped.
     pub async fn shutdown(&self) {

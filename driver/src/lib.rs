@@ -50,7 +50,7 @@ mod payload;
 mod testing;
 
 pub use cluster::{
-    Answer, Answers, Cluster, ClusterEvent, Delivery, Election, Events, Incoming, Leader, Leaders,
+    Answer, Answers, Cluster, ClusterEvent, Delivery, Election, Events, Health, Incoming, Leader, Leaders,
     Leadership, Lease, LockBuilder, LockGuard, LockInfo, LockPages, LockWatch, Messages,
 };
 pub use driver::{Driver, Setup};

@@ -190,3 +190,13 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/locks.md")]
 struct Locks;
+
+/// The examples for those who come from raftlock.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/from-raftlock.md")]
+struct FromRaftlock;
+
+/// The examples of the page for operators.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/operations.md")]
+struct Operations;

@@ -242,7 +242,7 @@ macro_rules! suite {
             locks { hand_over_with_rising_tokens, a_dropped_acquire_leaves_nothing, a_refused_try_names_the_holder,
                 a_cut_off_holder_has_lost_it_before_the_next_gets_it, work_is_stopped_when_the_lock_is_lost,
                 whoever_leaves_hands_over_at_once, a_guard_dropped_outside_of_any_runtime, a_panic_hands_over,
-                units_and_readers, listing_and_force, elections }
+                units_and_readers, listing_and_force, elections, health_says_whether_locks_come }
             children { child, a_stopped_process_accuses_nobody, a_killed_process }
         );
     };

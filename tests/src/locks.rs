@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use quorate::{
-    AcquireError, Cluster, ClusterEvent, Config, LockError, LockFilter, LockGuard, LostReason, NotHeld,
-    WithLockError,
+    AcquireError, Closed, Cluster, ClusterEvent, Config, LockError, LockFilter, LockGuard, LostReason,
+    NotHeld, WithLockError,
 };
 use std::sync::{Arc, Mutex};
 
@@ -392,4 +392,59 @@ pub async fn elections<R: Runtime>() {
     assert_eq!((&*seen.value, seen.token), ("node-1", second.token()));
     drop((second, leaders));
     shutdown::<R>(nodes).await;
+}
+
+/// A node says in one call whether it serves and can have locks, also when the others are gone, and where it never can.
+pub async fn health_says_whether_locks_come<R: Runtime>() {
+    let health = async |node: &Cluster| soon::<R, _>("an answer", node.health()).await.expect("it runs");
+    let nodes = group::<R>().await;
+    let guard = acquire::<R>(&nodes[0], "k").await;
+    for node in &nodes {
+        let led = async {
+            loop {
+                let health = health(node).await;
+                if health.can_lock() && health.leader_addr.is_some() {
+                    return health;
+                }
+                R::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let seen = soon::<R, _>("a leader", led).await;
+        assert!(seen.is_serving(), "{seen:?}");
+        let leader = nodes
+            .iter()
+            .find(|node| Some(node.id()) == seen.leader)
+            .expect("one of them");
+        assert_eq!(
+            seen.leader_addr.map(|addr| addr.port()),
+            Some(leader.local_addr().port())
+        );
+        assert_eq!(seen.own_held, usize::from(node.id() == nodes[0].id()), "{seen:?}");
+    }
+    drop(guard);
+
+    let last = nodes[2].clone();
+    for node in &nodes[..2] {
+        soon::<R, _>("a shutdown", node.shutdown()).await;
+    }
+    let told = async {
+        while health(&last).await.can_lock() {
+            R::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon::<R, _>("the loss of the group", told).await;
+    let left = health(&last).await;
+    assert!(left.may_lock && left.problem.is_some(), "{left:?}");
+    assert!(!left.is_serving(), "{left:?}");
+    shutdown::<R>(vec![last]).await;
+
+    let alone = crate::start::<R>(config().local()).await;
+    soon::<R, _>("readiness", alone.ready()).await.expect("ready");
+    let seen = health(&alone).await;
+    assert!(
+        seen.is_serving() && !seen.may_lock && !seen.can_lock() && seen.problem.is_none(),
+        "{seen:?}"
+    );
+    soon::<R, _>("a shutdown", alone.shutdown()).await;
+    assert_eq!(alone.health().await, Err(Closed));
 }

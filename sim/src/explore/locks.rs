@@ -3,7 +3,7 @@
 use super::process::{Belief, Deed, Process, Tick};
 use bytes::Bytes;
 use quorate_core::consensus::{Group, Life, Output};
-use quorate_core::locks::{Answer, ClientOutput, Key, LockEvent, LostReason, Wish};
+use quorate_core::locks::{Answer, ClientOutput, Key, LockError, LockEvent, LostReason, Wish};
 use quorate_core::{Duration, Instant};
 
 /// How long a tick is in true time.
@@ -109,6 +109,14 @@ impl Process {
 
     /// Forgets the lock once it is over.
     fn hear(&mut self, events: &[LockEvent]) {
+        // A search in which the limits refuse whoever asks would show nothing.
+        let refused = |event: &LockEvent| match event {
+            LockEvent::Failed { error, .. } => {
+                matches!(error, LockError::TableFull | LockError::TooManyWaiters(_))
+            }
+            _ => false,
+        };
+        assert!(!events.iter().any(refused), "a limit is in the way: {events:?}");
         let over = |event: &LockEvent| match *event {
             LockEvent::Failed { id, .. } | LockEvent::Lost { id, .. } | LockEvent::Released { id } => {
                 Some(id)
