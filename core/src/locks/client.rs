@@ -626,8 +626,9 @@ impl Client {
             }
         }
         self.renew(now, out);
-        self.ask_for_wants(now, out);
+        // First what is given back: it may be what is asked for next.
         self.tell_endings(now, out);
+        self.ask_for_wants(now, out);
         self.questions.ask(now, out);
         if !out.asks.is_empty() {
             self.unheard = self.unheard.or(Some(now));

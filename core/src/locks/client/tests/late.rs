@@ -262,8 +262,19 @@ fn a_grant_that_was_taken_before_it_was_heard_of_is_none() {
             let asks = timeout(&mut client, 70).asks;
             assert!(matches!(
                 asks[..],
-                [Ask::Acquire { request: 2, .. }, Ask::Release { .. }]
+                [Ask::Release { .. }, Ask::Acquire { request: 2, .. }]
             ));
         }
     }
+}
+
+/// Whoever gives a lock back and asks for it again does not wait for itself.
+#[test]
+fn what_is_given_back_is_told_before_what_is_asked_for_next() {
+    let (mut client, held) = holder();
+    let mut out = ClientOutput::default();
+    client.release(at(60), held, &mut out).unwrap();
+    client.acquire(at(60), wish(10_000), None).unwrap();
+    let asks = timeout(&mut client, 60).asks;
+    assert!(matches!(asks[..], [Ask::Release { .. }, Ask::Acquire { .. }]));
 }
