@@ -159,3 +159,56 @@ fn a_watch_goes_on_under_the_next_leader() {
     sim.run_for(Duration::from_secs(1));
     assert_eq!(changes(&sim), 3);
 }
+
+/// A grant that nobody has decided, in the name of the leader.
+fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant) -> Vec<u8> {
+    let group = sim.node(leader).replica().group().expect("it leads one");
+    let mut body = sim.id(leader).to_bytes().to_vec();
+    body.push(0x4f);
+    body.extend(group.founder.node.to_bytes());
+    body.extend(group.founder.number.to_be_bytes());
+    body.extend(group.founding.to_be_bytes());
+    for life in [leader, client].map(|node| sim.node(node).replica().life()) {
+        body.extend(life.number.to_be_bytes());
+    }
+    let (request, token, lease) = (1_u64, 1_u64 << 50, 1000_u32);
+    body.push(1);
+    body.extend([request, token, stamp.as_nanos()].map(u64::to_be_bytes).concat());
+    body.extend(lease.to_be_bytes());
+    let mut frame = vec![0x51];
+    frame.extend((body.len() as u16).to_be_bytes());
+    frame.extend(body);
+    frame
+}
+
+/// Observers have no say, also not in what others are said to have said.
+#[test]
+fn nobody_takes_an_answer_from_an_observer() {
+    let mut sim = calm();
+    let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+    let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
+    let seated = |&node: &NodeIndex| sim.node(node).replica().is_seated();
+    let voters: Vec<_> = (0..4)
+        .map(NodeIndex)
+        .filter(seated)
+        .filter(|&node| node != leader)
+        .collect();
+    let observer = (0..4)
+        .map(NodeIndex)
+        .find(|node| !seated(node))
+        .expect("there is one");
+    let (client, other) = (voters[0], voters[1]);
+    let request = LockRequest::new("a").wait(Duration::from_secs(60));
+    sim.with(other, |cx| cx.lock(request.clone())).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    sim.with(client, |cx| cx.lock(request)).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    let now = sim.with(client, |cx| cx.node_mut(|_, now| now));
+    let frames = forged(&sim, leader, client, now);
+    let by = sim.id(observer);
+    sim.with(client, |cx| {
+        cx.node_mut(|node, now| node.handle_frames(now, by, &frames))
+    });
+    let granted = |(_, event): (_, &LockEvent)| matches!(event, LockEvent::Granted { .. });
+    assert!(!locks(&sim, client).any(granted));
+}

@@ -254,7 +254,10 @@ impl Consensus {
         } else if kind == kind::RELAY {
             self.on_relay(cx, from, body)?;
         } else if kind == kind::RELAYED {
-            self.on_relayed(cx, from, body)?;
+            // SAFETY (observers): nothing that they say counts, nor what they say that others said.
+            if voter {
+                self.on_relayed(cx, from, body)?;
+            }
         } else {
             let me = self.replica.life();
             let envelope = codec::read_envelope(from, me.node, kind, body).ok_or(BadFrame)?;
