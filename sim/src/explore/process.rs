@@ -188,7 +188,7 @@ impl Process {
                 self.replica.campaign(at, &mut out);
             }
             (Act::Beat, _) => {
-                self.replica.beat(&mut out);
+                self.replica.beat(at, &mut out);
             }
             (Act::Open, _) => {
                 self.replica.open(at);

@@ -108,7 +108,7 @@ impl Consensus {
         }
         self.replica.open(now);
         if self.reign.as_ref().is_some_and(|reign| reign.beat_at <= now) {
-            let round = self.replica.beat(&mut out);
+            let round = self.replica.beat(now, &mut out);
             let alone = self.replica.completed_round() >= round;
             if let Some(reign) = &mut self.reign {
                 reign.beat_at = now + cx.config.consensus_heartbeat;

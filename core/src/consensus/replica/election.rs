@@ -150,7 +150,7 @@ impl Replica {
             command: Command::Noop,
         };
         part.append(entry);
-        self.beat(out);
+        self.beat(now, out);
         self.advance(now, out);
     }
 

@@ -157,7 +157,7 @@ impl Replica {
         self.highest = self.highest.max(token_base);
         self.withdraw();
         self.part = Some(part);
-        self.beat(out);
+        self.beat(now, out);
         self.advance(now, out);
         Ok(group)
     }

@@ -140,7 +140,8 @@ impl Leadership {
 impl Replica {
     /// Begins a quorum round: tells everybody that this life leads, and sends what they lack. Returns the round's
     /// number, 0 if this life does not lead.
-    pub fn beat(&mut self, out: &mut Output) -> u64 {
+    pub fn beat(&mut self, now: Instant, out: &mut Output) -> u64 {
+        self.decide(now, out);
         let Some(Part {
             role: Role::Leader(leadership),
             ..
@@ -149,7 +150,6 @@ impl Replica {
             return 0;
         };
         leadership.round += 1;
-        leadership.unsent = false;
         for progress in leadership.peers.values_mut() {
             // What was sent of a snapshot may be lost.
             if let Some(transfer) = &mut progress.transfer {
@@ -225,19 +225,24 @@ impl Replica {
     /// Tells the peers what is new: all that was appended and committed since the last time, in as few messages as it
     /// fits in. To be called when whatever is at hand has been taken in.
     pub fn flush(&mut self, now: Instant, out: &mut Output) {
+        if self.has_unsent() {
+            self.decide(now, out);
+            for peer in self.peer_lives() {
+                self.send_appends(peer, out);
+            }
+        }
+    }
+
+    /// Commits what a quorum of one has decided when it was appended, and what comes of that. Whoever calls it tells the
+    /// peers.
+    fn decide(&mut self, now: Instant, out: &mut Output) {
         while let Some(Part {
             role: Role::Leader(leadership),
             ..
         }) = &mut self.part
             && core::mem::take(&mut leadership.unsent)
         {
-            // A quorum of one has decided already, and may have more to say then.
             self.advance(now, out);
-            if !self.has_unsent() {
-                for peer in self.peer_lives() {
-                    self.send_appends(peer, out);
-                }
-            }
         }
     }
 

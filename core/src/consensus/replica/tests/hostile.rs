@@ -52,7 +52,7 @@ fn decide(replica: &mut Replica, choice: u8, out: &mut Output) {
     match choice % 16 {
         0 => replica.pre_campaign(NOW, out),
         1 | 2 => replica.campaign(NOW, out),
-        3 | 4 => drop(replica.beat(out)),
+        3 | 4 => drop(replica.beat(NOW, out)),
         5 => drop(replica.propose(Command::Noop)),
         6 => drop(replica.propose(Command::Seat(SeatChange::Empty(other)))),
         7 => replica.add_learner(other, out),
@@ -145,7 +145,7 @@ quickcheck! {
         let mut out = Output::default();
         learner.receive(NOW, &envelope, HINTS, &mut out);
         learner.campaign(NOW, &mut out);
-        learner.beat(&mut out);
+        learner.beat(NOW, &mut out);
         learner.machine().is_none_or(|machine| {
             machine.found.group == leader.group().unwrap()
                 && machine.seats.len() <= 15

@@ -614,7 +614,7 @@ impl World {
                 replica.step_down();
                 None
             }
-            "beat" => asked(replica.beat(out) > 0),
+            "beat" => asked(replica.beat(now, out) > 0),
             "round" => Some(replica.completed_round().to_string()),
             "propose" => {
                 let command = Command::Draw {

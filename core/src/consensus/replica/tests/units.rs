@@ -143,7 +143,7 @@ fn a_learner_cannot_claim_more_of_a_snapshot_than_there_is() {
         };
         leader.receive(NOW, &claim, HINTS, &mut out);
         assert_eq!(out.sends, []);
-        leader.beat(&mut out);
+        leader.beat(NOW, &mut out);
         assert!(matches!(
             out.sends[0].message,
             Message::Snapshot { offset: 0, .. }
@@ -166,7 +166,7 @@ fn pieces_of_two_groups_are_not_put_together() {
     // A leader that is told that there is less than there was begins anew.
     for _ in 0..2 {
         let mut out = Output::default();
-        other.beat(&mut out);
+        other.beat(NOW, &mut out);
         exchange(&mut other, &mut learner, out);
     }
     assert_eq!(learner.group(), other.group());
@@ -185,7 +185,7 @@ fn a_leader_begins_anew_where_pieces_gave_way_to_those_of_another_group() {
     learner.receive(NOW, &second[0], HINTS, &mut out);
     for _ in 0..2 {
         let mut out = Output::default();
-        one.beat(&mut out);
+        one.beat(NOW, &mut out);
         exchange(&mut one, &mut learner, out);
     }
     assert_eq!(learner.machine(), one.machine());
@@ -225,4 +225,18 @@ fn a_beginning_of_another_group_is_refused() {
     };
     assert_eq!(receive(group(1)), Some(group(1)));
     assert_eq!(receive(group(2)), None);
+}
+
+/// A heartbeat takes along what was appended before. Where nobody answers it, nobody else would notice that it is decided.
+#[test]
+fn a_group_of_one_decides_also_what_a_heartbeat_took_along() {
+    let mut one = replica(1, 1);
+    let mut out = Output::default();
+    assert!(one.stand());
+    one.found(NOW, crate::WallTime::default(), &mut out).unwrap();
+    assert!(one.open(NOW));
+    one.beat(NOW, &mut out);
+    assert!(one.machine().unwrap().open);
+    one.flush(NOW, &mut out);
+    assert!(!one.has_unsent());
 }
