@@ -246,6 +246,18 @@ impl Replica {
         }
     }
 
+    /// Takes for granted that a peer's log is what it was last taken for.
+    pub(super) fn stop_probing(&mut self, peer: Life) {
+        if let Some(Part {
+            role: Role::Leader(leadership),
+            ..
+        }) = &mut self.part
+            && let Some(progress) = leadership.peers.get_mut(&peer)
+        {
+            progress.probing = false;
+        }
+    }
+
     /// Sends a peer all that it lacks, as far as so much may be under way.
     pub(super) fn send_appends(&mut self, to: Life, out: &mut Output) {
         loop {

@@ -66,7 +66,8 @@ impl Replica {
         if life == self.life || !enough || !self.change_seat(SeatChange::Empty(life)) {
             return false;
         }
-        // So that it knows.
+        // So that it knows: it is told once, and all of it, also where it has answered nothing in this term yet.
+        self.stop_probing(life);
         self.send_appends(life, out);
         self.remove_learner(life);
         true
