@@ -514,6 +514,8 @@ impl Locks {
             self.overdue(world)?;
             let leaders = world
                 .processes()
+                // Who has left leads no more, whatever it thought last.
+                .filter(|(_, process)| process.ended.is_none())
                 .filter_map(|(index, process)| Some((index, serving(process)?)));
             leaders
                 .into_iter()
