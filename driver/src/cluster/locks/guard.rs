@@ -102,7 +102,7 @@ impl LockGuard {
     /// to do about it but to know.
     #[expect(
         clippy::unused_async,
-        reason = "the same at every runtime, whatever it will have to wait for"
+        reason = "it may have to wait one day, and must not become another kind of call then"
     )]
     pub async fn release(self) -> Result<(), NotHeld> {
         self.hold.release()
