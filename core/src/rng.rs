@@ -20,6 +20,13 @@ pub(crate) enum Stream {
     Consensus = 6,
 }
 
+/// Spreads a number over 64 bits (the finalizer of SplitMix64: Steele, Lea, Flood 2014). No randomness, and no secrecy.
+pub(crate) const fn scramble(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// Draws that need no secrecy after the fact: jitter, shuffles, indexes, epochs.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(ChaCha8Rng);

@@ -7,6 +7,7 @@ use crate::config::Role;
 use crate::id::NodeId;
 use crate::id_map::IdMap;
 use crate::planted::{PlantedBug, planted};
+use crate::rng::scramble;
 use crate::status::{Member, MemberState};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -259,15 +260,10 @@ impl Table {
     }
 }
 
-/// Spreads one member's incarnation over 64 bits (the finalizer of SplitMix64: Steele, Lea, Flood 2014). The sums over
-/// equal sets are equal; a chance collision only skips one exchange that gossip makes up for.
+/// Spreads one member's incarnation over 64 bits. The sums over equal sets are equal; a chance collision only skips one
+/// exchange that gossip makes up for.
 pub(super) fn mix(id: NodeId, incarnation: u32) -> u64 {
     let id = u128::from_be_bytes(id.to_bytes());
-    let scramble = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
     let high = scramble((id >> 64) as u64 ^ u64::from(incarnation));
     scramble((id as u64).wrapping_add(high))
 }

@@ -7,8 +7,10 @@ use super::{At, Deeds, Leases};
 use crate::consensus::Life;
 use crate::id::NodeId;
 use crate::locks::ask::Answer;
+use crate::locks::change::Effect;
 use crate::locks::key::Key;
-use crate::locks::table::{Effect, Table};
+use crate::locks::table::Table;
+use crate::rng::scramble;
 use crate::time::{Duration, Instant};
 use alloc::collections::BTreeMap;
 
@@ -70,11 +72,5 @@ fn version(table: &Table, key: &Key) -> u64 {
         .holders()
         .map(|(token, holder)| token << 1 | u64::from(holder.revoked));
     let waiters = lock.arrivals().map(|arrival| !arrival);
-    // Any good mixing function: FNV-1a, by words.
-    let mixed = holders
-        .chain(waiters)
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
-            (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(17)
-        });
-    mixed | 2
+    holders.chain(waiters).fold(1, |hash, word| scramble(hash ^ word)) | 2
 }
