@@ -6,6 +6,7 @@
 //! believing first (Gray and Cheriton, "Leases", 1989). `docs/safety.md` has the argument.
 
 mod ask;
+mod change;
 mod client;
 pub(crate) mod codec;
 mod holders;
@@ -17,6 +18,7 @@ mod request;
 mod table;
 
 pub use ask::{Answer, Ask, Denial, Wish};
+pub use change::{Change, Effect};
 pub use client::{Client, ClientOutput};
 pub use key::{Key, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 pub(crate) use lease::{At, Deeds};
@@ -24,4 +26,4 @@ pub use lease::{Leases, Reply, Terms};
 pub use list::{LockCursor, LockFilter, LockPage, LockRow, matches_pattern};
 pub use outcome::{LockError, LockEvent, LockId, LostReason};
 pub use request::LockRequest;
-pub use table::{Change, Effect, Holder, Lock, Place, Record, Table, Waiter};
+pub use table::{Holder, Lock, Place, Record, Table, Waiter};

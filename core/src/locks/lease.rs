@@ -8,9 +8,10 @@ mod tests;
 mod watches;
 
 use super::ask::Answer;
+use super::change::Change;
 use super::key::Key;
 use super::list::{LockCursor, LockFilter, page};
-use super::table::{Change, Holder, Table};
+use super::table::{Holder, Table};
 use crate::consensus::Life;
 use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};

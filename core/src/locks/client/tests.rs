@@ -4,6 +4,7 @@ mod late;
 
 use super::*;
 use crate::id::NodeId;
+use crate::locks::ask::{Answer, Denial};
 use crate::locks::list::LockFilter;
 use alloc::vec;
 use bytes::Bytes;

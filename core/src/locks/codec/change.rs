@@ -4,7 +4,7 @@ use super::{
     LIFE_LEN, put_key, put_life, put_u32, put_u64, put_wish, read_bool, read_key, read_life, read_wish,
     wish_len,
 };
-use crate::locks::table::Change;
+use crate::locks::change::Change;
 use crate::wire::Reader;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::id::NodeId;
-use crate::locks::table::{Change, Request, Table};
+use crate::locks::change::Change;
+use crate::locks::table::{Request, Table};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -3,8 +3,9 @@
 use super::{At, Deeds, Heard, Leases, MAX_OPEN, MIN_TTL, Question};
 use crate::consensus::Life;
 use crate::locks::ask::{Answer, Ask, Denial, Wish};
+use crate::locks::change::Change;
 use crate::locks::key::MAX_METADATA_BYTES;
-use crate::locks::table::{Change, Holder, Table, cost};
+use crate::locks::table::{Holder, Table, cost};
 use crate::planted::{PlantedBug, planted};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

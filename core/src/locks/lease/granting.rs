@@ -4,8 +4,8 @@ use super::{At, Deeds, Heard, Leases};
 use crate::consensus::Life;
 use crate::id::NodeId;
 use crate::locks::ask::{Answer, Denial};
+use crate::locks::change::{Change, Effect};
 use crate::locks::key::Key;
-use crate::locks::table::{Change, Effect};
 use crate::planted::{PlantedBug, planted};
 
 impl Leases {

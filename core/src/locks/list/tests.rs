@@ -1,7 +1,7 @@
 //! Tests of filters and pages.
 
 use super::*;
-use crate::locks::table::Change;
+use crate::locks::change::Change;
 use crate::locks::{LockRequest, Wish};
 use alloc::format;
 use alloc::string::{String, ToString as _};
