@@ -59,7 +59,7 @@ fn all_who_wait_are_served_one_after_the_other() {
     tokens.sort_unstable();
     assert!(tokens.is_sorted_by_key(|&(_, token)| token), "{tokens:?}");
     for &node in &nodes {
-        let machine = sim.node(node).replica().machine().expect("there is a group");
+        let machine = sim.node_of(node).replica().machine().expect("there is a group");
         assert_eq!(machine.table.locks().len(), 0);
     }
 }
@@ -91,7 +91,7 @@ fn locks(sim: &Sim, node: NodeIndex) -> impl Iterator<Item = (Instant, &LockEven
 fn a_client_without_a_way_to_the_leader_asks_through_others() {
     for cut_off in 0..4 {
         let mut sim = calm();
-        let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+        let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
         let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
         let client = NodeIndex(cut_off);
         if client == leader {
@@ -115,7 +115,7 @@ fn a_client_without_a_way_to_the_leader_asks_through_others() {
         assert!(!locks(&sim, client).any(|(_, event)| risky(event)));
         sim.with(client, |cx| cx.unlock(id)).unwrap();
         sim.run_for(Duration::from_secs(1));
-        let table = &sim.node(leader).replica().machine().expect("it leads").table;
+        let table = &sim.node_of(leader).replica().machine().expect("it leads").table;
         assert_eq!(table.locks().len(), 0);
         sim.heal();
         sim.run_for(Duration::from_secs(10));
@@ -128,7 +128,7 @@ fn a_client_without_a_way_to_the_leader_asks_through_others() {
 #[test]
 fn a_watch_goes_on_under_the_next_leader() {
     let mut sim = calm();
-    let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+    let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
     let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
     let others: Vec<_> = (0..4).map(NodeIndex).filter(|&node| node != leader).collect();
     let (watcher, taker) = (others[0], others[1]);
@@ -162,13 +162,13 @@ fn a_watch_goes_on_under_the_next_leader() {
 
 /// A grant that nobody has decided, in the name of the leader.
 fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant) -> Vec<u8> {
-    let group = sim.node(leader).replica().group().expect("it leads one");
+    let group = sim.node_of(leader).replica().group().expect("it leads one");
     let mut body = sim.id(leader).to_bytes().to_vec();
     body.push(0x4f);
     body.extend(group.founder.node.to_bytes());
     body.extend(group.founder.number.to_be_bytes());
     body.extend(group.founding.to_be_bytes());
-    for life in [leader, client].map(|node| sim.node(node).replica().life()) {
+    for life in [leader, client].map(|node| sim.node_of(node).replica().life()) {
         body.extend(life.number.to_be_bytes());
     }
     let (request, token, lease) = (1_u64, 1_u64 << 50, 1000_u32);
@@ -185,9 +185,9 @@ fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant) -> Ve
 #[test]
 fn nobody_takes_an_answer_from_an_observer() {
     let mut sim = calm();
-    let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+    let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
     let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
-    let seated = |&node: &NodeIndex| sim.node(node).replica().is_seated();
+    let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
     let voters: Vec<_> = (0..4)
         .map(NodeIndex)
         .filter(seated)
