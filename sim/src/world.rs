@@ -95,6 +95,15 @@ impl Process {
         }
     }
 
+    /// Returns how much the driver keeps for the handles of a program: what is under way for them, and locks that they
+    /// have. 0 for an [`App`](crate::App).
+    pub fn pending(&self) -> usize {
+        match &self.engine {
+            Some(Engine::Driven(driver)) => driver.pending(),
+            _ => 0,
+        }
+    }
+
     /// Returns whether so many messages wait for its program that it is handed no more.
     pub(crate) fn is_full(&self) -> bool {
         matches!(&self.engine, Some(Engine::Driven(driver)) if driver.is_full())
