@@ -29,6 +29,7 @@
 //!
 //! - `os`: what the runtime crates share ([`os`]). Off by default, so that a simulator does not need it.
 //! - `testing`: a filter on outgoing datagrams, for tests of an application's behaviour under loss.
+//! - `simulation`: for simulators only. The core's cheap seal, and a driver that is run step by step.
 #![forbid(unsafe_code)]
 #![warn(
     clippy::std_instead_of_core,

@@ -4,7 +4,8 @@
 //! datagrams, the same events and the same [`Sim::trace_hash`].
 //!
 //! [`run`] plays a whole schedule with the built-in [`Users`] and all [`checkers`]; [`check`] runs a test of yours for many
-//! seeds; [`Sim`] lets a test do everything by hand. Your own logic is an [`App`]. `docs/simulator.md` tells the rest.
+//! seeds; [`Sim`] lets a test do everything by hand. Your own logic is an [`App`], or async code against
+//! a [`Cluster`] ([`run_program`], [`Sim::node`], [`block_on`]). `docs/simulator.md` tells the rest.
 //!
 //! ```
 //! use quorate_sim::{Duration, Sim, config};

@@ -2,6 +2,7 @@
 
 mod builder;
 mod faults;
+mod hands;
 mod processes;
 mod programs;
 #[cfg(test)]
@@ -13,7 +14,7 @@ pub use programs::block_on;
 use crate::app::{App, Cx, Recorder, Said};
 use crate::dns::Dns;
 use crate::fault::Host;
-use crate::network::{Captured, Chances, InFlight, Link, Network, head};
+use crate::network::{Chances, InFlight, Network, head};
 use crate::observe::{Command, Datagram, Fate, Observer, Provenance, Seen, Violation};
 use crate::program::{Hub, Program, Tasks};
 use crate::schedule::Crypto;
@@ -21,7 +22,7 @@ use crate::trace::TraceHash;
 use crate::world::{NodeIndex, World, host_of};
 use faults::Agenda;
 use quorate_core::journal::Entry;
-use quorate_core::{Config, Duration, Event, Instant, Node, ResolveId, SendFailure, Stats};
+use quorate_core::{Config, Duration, Event, Instant, Node, ResolveId, Stats};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 use std::any::Any;
@@ -137,8 +138,8 @@ pub struct Sim<A: App = Recorder> {
     programs: BTreeMap<Host, Program>,
     /// What runs beside all processes.
     beside: Option<Tasks>,
-    /// How often in a row tasks were polled without any time passing.
-    turns: u32,
+    /// Until when that is at work.
+    beside_busy_until: Instant,
 }
 
 impl Sim<Recorder> {
@@ -253,7 +254,6 @@ impl<A: App> Sim<A> {
         }
         let [agenda, beside, datagram, timer] = self.due();
         let next = datagram.min(timer).min(agenda).min(beside);
-        self.turns = 0;
         if next > end {
             self.world.advance(end);
             return false;
@@ -645,100 +645,6 @@ impl<A: App> Sim<A> {
             slot.armed = Some(at);
             self.timers.push(Reverse((at, index)));
         }
-    }
-
-    /// Tells a node that a datagram could not be sent.
-    pub fn fail_send(&mut self, index: NodeIndex, to: SocketAddr, failure: SendFailure) {
-        self.with(index, |cx| {
-            cx.node_mut(|node, now| node.handle_send_error(now, to, failure));
-        });
-    }
-
-    /// Returns the network's own condition where no fault says otherwise.
-    pub const fn link(&self) -> Link {
-        self.network.link
-    }
-
-    /// Changes how datagrams sent from now on travel where no fault says otherwise.
-    pub fn set_link(&mut self, link: Link) {
-        self.network.link = link;
-    }
-
-    /// Lets a name resolve to these addresses; to none makes resolution fail. `cluster.sim` always resolves to all hosts
-    /// of the schedule with a running process.
-    pub fn set_dns(&mut self, name: &str, addrs: &[SocketAddr]) {
-        self.dns.set(name, addrs);
-    }
-
-    /// Chooses what nodes started from now on seal with.
-    pub fn set_crypto(&mut self, crypto: Crypto) {
-        self.crypto = crypto;
-    }
-
-    /// Cuts the way between two processes' addresses, in both directions.
-    pub fn cut(&mut self, a: NodeIndex, b: NodeIndex) {
-        self.cut_one_way(a, b);
-        self.cut_one_way(b, a);
-    }
-
-    /// Cuts the way from one process's address to another's, and leaves the way back open.
-    pub fn cut_one_way(&mut self, from: NodeIndex, to: NodeIndex) {
-        self.network.cut(self.addr(from), self.addr(to));
-    }
-
-    /// Cuts every way between the processes of one group and those of the other.
-    pub fn partition(&mut self, left: &[NodeIndex], right: &[NodeIndex]) {
-        for &a in left {
-            for &b in right {
-                self.cut(a, b);
-            }
-        }
-    }
-
-    /// Records the last `count` datagrams that are sent from now on.
-    pub fn capture(&mut self, count: usize) {
-        self.network.capture(count);
-    }
-
-    /// Returns what was recorded, oldest first.
-    pub const fn captured(&self) -> &VecDeque<Captured> {
-        self.network.captured()
-    }
-
-    /// Hands bytes to a process at once, as if they had come from `from`: somebody made them up.
-    pub fn inject_datagram(&mut self, index: NodeIndex, from: SocketAddr, payload: &[u8]) {
-        let datagram = Datagram {
-            number: self.network.number(),
-            sender: None,
-            intended: None,
-            from,
-            to: self.addr(index),
-            len: payload.len(),
-            head: head(payload),
-            provenance: Provenance::Foreign,
-        };
-        self.hand_over(datagram, payload);
-    }
-
-    /// Hands a recorded datagram to a process at once, as if it had come from `from`.
-    pub fn replay(&mut self, index: NodeIndex, from: SocketAddr, recorded: &Captured) {
-        let datagram = Datagram {
-            from,
-            to: self.addr(index),
-            provenance: Provenance::Replayed,
-            ..recorded.datagram
-        };
-        self.hand_over(datagram, &recorded.payload);
-    }
-
-    fn hand_over(&mut self, datagram: Datagram, payload: &[u8]) {
-        let flying = self.network.make(self.world.now, datagram, payload);
-        let fate = Fate::Arrives(self.world.now);
-        self.see(&Seen::Sent {
-            datagram: &datagram,
-            fate,
-        });
-        self.arrive(flying);
     }
 }
 

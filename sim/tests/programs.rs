@@ -2,7 +2,8 @@
 
 use quorate_sim::quorate::AcquireError;
 use quorate_sim::{
-    Cluster, Draw, Duration, Env, Host, Report, Schedule, Sim, StartError, block_on, config, run_program,
+    Cluster, Draw, Duration, Env, Host, Instant, Report, Schedule, Sim, StartError, block_on, config,
+    run_program,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -266,19 +267,38 @@ fn a_panic_names_its_task_and_process() {
 }
 
 #[test]
-fn a_task_that_never_waits_is_noticed() {
-    let mut sim = Sim::builder().collect_violations().build();
-    sim.node(|_, _| async {
-        loop {
+fn a_task_that_never_waits_lets_time_pass() {
+    let mut sim = Sim::builder().seed(1).build();
+    sim.node(|cluster, env| async move {
+        let begun = env.now();
+        let mut turns = 0;
+        while env.now() - begun < Duration::from_millis(20) {
             futures_lite::future::yield_now().await;
+            turns += 1;
         }
+        assert!((15_000..25_000).contains(&turns), "{turns}");
+        env.cover("over");
+        drop(cluster);
     });
     sim.run_for(Duration::from_secs(1));
-    assert!(
-        sim.violations()[0].what.contains("for ever"),
-        "{:?}",
-        sim.violations()
-    );
+    assert_eq!(sim.coverage()["over"], 1);
+
+    let turns = block_on(1, async {
+        let env = Env::current();
+        let spins = env.clone();
+        let task = env.spawn(async move {
+            let mut turns = 0;
+            while spins.now() < Instant::from_millis(1_010) {
+                futures_lite::future::yield_now().await;
+                turns += 1;
+            }
+            turns
+        });
+        env.sleep(Duration::from_millis(5)).await;
+        assert_eq!(env.now(), Instant::from_millis(1_005));
+        task.await
+    });
+    assert!((8_000..12_000).contains(&turns), "{turns}");
 }
 
 #[test]

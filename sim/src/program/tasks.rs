@@ -3,6 +3,7 @@
 use super::TaskFuture;
 use super::env::{Context, Env};
 use super::hub::{Turn, Wakeup};
+use quorate_core::Instant;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) struct Tasks {
     pub(crate) waiting: VecDeque<Turn>,
     /// The task that the program is.
     main: Option<u64>,
+    /// How many turns they had at this moment.
+    turns: (Instant, u32),
 }
 
 impl Tasks {
@@ -44,7 +47,15 @@ impl Tasks {
             driver,
             waiting: VecDeque::new(),
             main: None,
+            turns: (Instant::ZERO, 0),
         }
+    }
+
+    /// Counts a turn; returns how many there were at this moment.
+    pub(crate) fn count_turn(&mut self, now: Instant) -> u32 {
+        let before = if self.turns.0 == now { self.turns.1 } else { 0 };
+        self.turns = (now, before + 1);
+        before + 1
     }
 
     /// Returns what wakes the driver.

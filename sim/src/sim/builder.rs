@@ -12,7 +12,7 @@ use crate::schedule::Schedule;
 use crate::trace::TraceHash;
 use crate::world::{START, World, home_of};
 use quorate::Cluster;
-use quorate_core::{Config, Duration, MAX_METADATA, MAX_NAME, Role};
+use quorate_core::{Config, Duration, Instant, MAX_METADATA, MAX_NAME, Role};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
@@ -188,7 +188,7 @@ impl Builder {
             program,
             programs: BTreeMap::new(),
             beside: None,
-            turns: 0,
+            beside_busy_until: Instant::ZERO,
         };
         for host in (0..hosts).map(Host) {
             let config = (sim.template)(host);

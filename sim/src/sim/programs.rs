@@ -8,7 +8,7 @@ use crate::network::InFlight;
 use crate::observe::Seen;
 use crate::program::{self, Asked, DRIVER, Env, Program, Request, SimIo, Spawned, Tasks, Turn, Wakeup};
 use crate::run::panic_message;
-use crate::schedule::Crypto;
+use crate::schedule::{Crypto, Schedule};
 use crate::witness;
 use crate::world::{Engine, NodeIndex, home_of, host_of};
 use quorate::{Cluster, Driver, Filter, Setup, StartError};
@@ -21,13 +21,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// How often in a row tasks may be polled without any time passing.
-const MAX_TURNS: u32 = 1_000_000;
+/// So many turns of its tasks keep a process at work for so long: who never waits for anything makes time pass too.
+const TURNS: u32 = 1_000;
+const TURNS_TAKE: Duration = Duration::from_millis(1);
 /// For how long it is waited for a future.
 const PATIENCE: Duration = Duration::from_secs(2 * 3_600);
 
-/// Runs a future to its end in a simulation of its own, on a network that is well, with all checkers. It is not part of a
-/// node, and starts those that it wants with [`Env::start`]. Everything random is drawn from `seed`.
+/// Runs a future to its end in a simulation of its own, on a network that is well, with all checkers, and
+/// with the real cryptography. It is not part of a node, and starts those that it wants with [`Env::start`]. Everything random is drawn from `seed`.
 ///
 /// ```
 /// use quorate_sim::{Env, block_on, config};
@@ -45,7 +46,14 @@ const PATIENCE: Duration = Duration::from_secs(2 * 3_600);
 /// # Panics
 /// As [`Sim::block_on`].
 pub fn block_on<F: Future>(seed: u64, future: F) -> F::Output {
-    Sim::builder().seed(seed).build_with(|_| Idle).block_on(future)
+    let schedule = Schedule {
+        crypto: Crypto::Real,
+        ..Schedule::calm(seed, 0)
+    };
+    Sim::builder()
+        .schedule(schedule)
+        .build_with(|_| Idle)
+        .block_on(future)
 }
 
 impl<A: App> Sim<A> {
@@ -150,25 +158,13 @@ impl<A: App> Sim<A> {
 
     /// Gives a task its turn.
     pub(super) fn take_turn(&mut self, turn: Turn) {
-        self.turns += 1;
-        if self.turns > MAX_TURNS {
-            let whom = self.name_of(turn.owner);
-            return self.object(
-                "program",
-                format!("the tasks of {whom} go on for ever without any time passing"),
-            );
+        if self.postpone(turn) {
+            return;
         }
-        if let Some(index) = turn.owner {
-            if self.is_held_up(index) {
-                if let Some(tasks) = &mut self.slots[index.0].tasks {
-                    tasks.waiting.push_back(turn);
-                }
-                return self.rearm(index);
-            }
-            if turn.task == DRIVER {
-                self.drive(index);
-                return witness::note(self.world.elapsed(), self.trace.value());
-            }
+        if let Some(index) = turn.owner.filter(|_| turn.task == DRIVER) {
+            self.drive(index);
+            self.look_for_threads();
+            return witness::note(self.world.elapsed(), self.trace.value());
         }
         let tasks = match turn.owner {
             Some(index) => self.slots[index.0].tasks.as_mut(),
@@ -182,6 +178,7 @@ impl<A: App> Sim<A> {
         // What draws by this, as `race` of futures-lite does, draws the same in the same run.
         fastrand::seed(self.trace.value());
         let done = tasks.poll(turn.task);
+        self.count_turn(turn.owner);
         self.add_tasks(done.spawned);
         if let Some(panic) = done.panic {
             let whom = self.name_of(turn.owner);
@@ -233,6 +230,10 @@ impl<A: App> Sim<A> {
         loop {
             match self.hub.pop() {
                 Some(turn) if turn == own => {
+                    if self.postpone(turn) {
+                        continue;
+                    }
+                    self.count_turn(None);
                     wakeup.begin_turn();
                     fastrand::seed(self.trace.value());
                     let mut cx = Context::from_waker(&waker);
@@ -264,6 +265,40 @@ impl<A: App> Sim<A> {
         }
     }
 
+    /// Lets a turn wait, if it is not possible now; returns whether it is not.
+    fn postpone(&mut self, turn: Turn) -> bool {
+        let Some(index) = turn.owner else {
+            let busy = self.world.now < self.beside_busy_until;
+            if let Some(tasks) = self.beside.as_mut().filter(|_| busy) {
+                tasks.waiting.push_back(turn);
+            }
+            return busy;
+        };
+        let held_up = self.is_held_up(index);
+        if held_up {
+            if let Some(tasks) = &mut self.slots[index.0].tasks {
+                tasks.waiting.push_back(turn);
+            }
+            self.rearm(index);
+        }
+        held_up
+    }
+
+    /// Accounts for the turn of a task that is not the driver.
+    fn count_turn(&mut self, owner: Option<NodeIndex>) {
+        let (tasks, busy_until) = match owner {
+            Some(index) => {
+                let slot = &mut self.slots[index.0];
+                (slot.tasks.as_mut(), &mut slot.busy_until)
+            }
+            None => (self.beside.as_mut(), &mut self.beside_busy_until),
+        };
+        let now = self.world.now;
+        if tasks.is_some_and(|tasks| tasks.count_turn(now) >= TURNS) {
+            *busy_until = (*busy_until).max(now + TURNS_TAKE);
+        }
+    }
+
     /// Returns whether nothing of a process can be polled now.
     fn is_held_up(&self, index: NodeIndex) -> bool {
         self.world.process(index).paused.is_some() || self.world.now < self.slots[index.0].busy_until
@@ -278,10 +313,7 @@ impl<A: App> Sim<A> {
 
     /// Hears what tasks said, and does what they asked for.
     fn hear(&mut self) {
-        if self.hub.was_woken_from_elsewhere() {
-            let what = "a task was woken from another thread: what threads do, and when, is not simulated";
-            self.object("determinism", what.to_owned());
-        }
+        self.look_for_threads();
         let words = self.hub.take_words();
         for (name, times) in words.covered {
             self.trace.bytes(name.as_bytes());
@@ -301,6 +333,13 @@ impl<A: App> Sim<A> {
                     }
                 }
             }
+        }
+    }
+
+    fn look_for_threads(&mut self) {
+        if self.hub.was_woken_from_elsewhere() {
+            let what = "a task was woken from another thread: what threads do, and when, is not simulated";
+            self.object("determinism", what.to_owned());
         }
     }
 
@@ -538,13 +577,24 @@ impl<A: App> Sim<A> {
 
     /// Returns when what runs beside all processes wants to be woken.
     pub(super) fn beside_due(&self) -> Instant {
-        let due = self.beside.as_ref().and_then(|tasks| tasks.env.next_timer());
+        let Some(tasks) = &self.beside else {
+            return Instant::FAR_FUTURE;
+        };
+        let busy = (!tasks.waiting.is_empty()).then_some(self.beside_busy_until);
+        let due = [busy, tasks.env.next_timer()].into_iter().flatten().min();
         due.unwrap_or(Instant::FAR_FUTURE)
     }
 
-    pub(super) fn attend_beside(&self) {
-        if let Some(tasks) = &self.beside {
-            tasks.env.fire();
+    pub(super) fn attend_beside(&mut self) {
+        let busy = self.world.now < self.beside_busy_until;
+        let Some(tasks) = &mut self.beside else {
+            return;
+        };
+        if !busy {
+            for turn in tasks.waiting.drain(..) {
+                self.hub.push(turn);
+            }
         }
+        tasks.env.fire();
     }
 }

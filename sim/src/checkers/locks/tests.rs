@@ -329,6 +329,22 @@ fn renewals_that_revive_or_shorten_or_last_too_long() {
 }
 
 #[test]
+fn changes_of_what_is_not_watched() {
+    let mut watched = Watched::new();
+    let [id, ..] = strange_ids(&mut watched);
+    watched.tell_objects(A, LockEvent::Changed { id }, "which it does not watch");
+
+    // What is watched is told of, and no more once that has ended.
+    let mut watched = Watched::new();
+    let [id, ..] = strange_ids(&mut watched);
+    watched.command(A, &Command::WatchLock { result: Ok(id) });
+    watched.tell(A, LockEvent::Changed { id });
+    let result = Ok(());
+    watched.command(A, &Command::Unlock { id, result });
+    watched.tell_objects(A, LockEvent::Changed { id }, "which it does not watch");
+}
+
+#[test]
 fn a_lease_that_ends_untold() {
     let mut watched = Watched::new();
     let (id, ..) = watched.take(A, a());
