@@ -321,3 +321,52 @@ fn locks_are_counted() {
     assert!(mine.locks_renewed > 4, "{}", mine.locks_renewed);
     assert_eq!((its.locks_granted, its.lock_requests_failed), (0, 1));
 }
+
+/// Who has asked for a lock and is gone is forgotten in the end, also where nobody is left who has seen it go.
+#[test]
+fn the_table_forgets_who_is_gone() {
+    let max_ttl = Duration::from_secs(20);
+    let schedule = Schedule {
+        cluster_size: 3,
+        observers: 1,
+        allow_observers: true,
+        max_ttl,
+        ..Schedule::calm(7, 4)
+    };
+    let mut sim = Sim::builder().schedule(schedule).build();
+    sim.run_for(max_ttl * 2);
+    let seated = |&node: &NodeIndex| sim.node(node).replica().is_seated();
+    let voters: Vec<_> = (0..4).map(NodeIndex).filter(seated).collect();
+    let gone = (0..4)
+        .map(NodeIndex)
+        .find(|node| !seated(node))
+        .expect("there is an observer");
+    let id = sim.with(gone, |cx| cx.lock(LockRequest::new("a"))).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    sim.with(gone, |cx| cx.unlock(id)).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    let name = sim.id(gone);
+    let known = |sim: &Sim, node: NodeIndex| {
+        let machine = sim.node(node).replica().machine().expect("it is in the group");
+        machine.table.owners().any(|owner| owner == name)
+    };
+    assert!(voters.iter().all(|&node| known(&sim, node)));
+    sim.crash(gone);
+    sim.run_for(Duration::from_secs(15));
+    // A rolling update: nobody who comes has ever seen it.
+    let mut new = Vec::new();
+    for &node in &voters {
+        let (addr, config) = (sim.addr(node), sim.world().process(node).config.clone());
+        let config = config.key(quorate_core::Key::from_bytes([7; 32]));
+        sim.with(node, |cx| cx.leave());
+        let left = sim.run_until(Duration::from_secs(10), |sim| !sim.is_running(node));
+        assert!(left);
+        let node = sim.start_at(addr, config);
+        let seated = |sim: &Sim| sim.node(node).replica().is_seated();
+        assert!(sim.run_until(Duration::from_secs(10), seated));
+        new.push(node);
+    }
+    assert!(new.iter().all(|&node| known(&sim, node)));
+    sim.run_for(3 * max_ttl);
+    assert!(!new.iter().any(|&node| known(&sim, node)));
+}
