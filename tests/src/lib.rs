@@ -11,6 +11,7 @@ pub mod locks;
 pub mod membership;
 pub mod messages;
 pub mod os;
+pub mod outcomes;
 mod runtime;
 pub mod security;
 #[cfg(test)]
@@ -195,14 +196,18 @@ macro_rules! suite {
             security { wrong_key_and_plaintext, key_rotation, a_missed_rotation, quarantine }
             messages { a_thousand_in_order, requests, a_mebibyte_at_five_percent_loss, too_large,
                 a_request_to_a_peer_that_goes, a_consumer_that_stops_reading }
+            outcomes { without_a_quorum, casts_and_readers, replies, answers_one_by_one, refusals }
             endings { a_shutdown_ends_all_calls }
-            locks { hand_over_with_rising_tokens, a_refused_try_names_the_holder, units_and_readers,
-                health_says_whether_locks_come }
-            locks::cancel { a_dropped_acquire_leaves_nothing }
-            locks::elections { elections }
+            locks { hand_over_with_rising_tokens, a_refused_try_names_the_holder, units_and_readers, the_urgent_go_first,
+                wrong_requests, limits, no_quorum_no_locks, health_says_whether_locks_come }
+            locks::cancel { a_dropped_acquire_leaves_nothing, an_acquire_dropped_at_any_poll, work_dropped_at_any_poll,
+                questions_dropped_at_any_poll }
+            locks::elections { elections, campaigns, a_leader_that_is_cut_off }
             locks::guards { a_cut_off_holder_has_lost_it_before_the_next_gets_it, work_is_stopped_when_the_lock_is_lost,
-                whoever_leaves_hands_over_at_once, a_panic_hands_over }
-            locks::looking { listing_and_force }
+                whoever_leaves_hands_over_at_once, a_panic_hands_over, a_panic_of_the_work_hands_over, leases_are_renewed,
+                a_lease_gets_shorter_and_longer, a_lock_at_risk, a_dead_holder, a_guard_keeps_its_node,
+                everybody_leaves_with_locks }
+            locks::looking { listing_and_force, pages, filters, watching, counts }
         );
     };
 }

@@ -5,10 +5,15 @@ pub mod elections;
 pub mod guards;
 pub mod looking;
 
-use crate::{LOOK, Mortal, Runtime, cluster, config, shutdown, soon, until, until_all_meet, until_async};
+use crate::{
+    LOOK, Mortal, Runtime, cluster, config, poll_once, shutdown, soon, until, until_all_meet, until_async,
+};
+use core::pin::pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
-use quorate::{AcquireError, Closed, Cluster, Config, LockError, LockGuard};
+use quorate::{
+    AcquireError, Closed, Cluster, Config, LockBuilder, LockError, LockGuard, LockQueryError, Role,
+};
 use std::sync::{Arc, Mutex};
 
 /// For locks that end by themselves within the test. All others have leases that no slow machine outlives.
@@ -23,6 +28,10 @@ fn three() -> Config {
         .cluster_size(3)
         .max_ttl(LONG)
         .leave_wait(Duration::from_millis(200))
+}
+
+fn short_three() -> Config {
+    three().lock_ttl(SHORT)
 }
 
 /// Three nodes whose group grants locks.
@@ -52,11 +61,10 @@ pub(crate) async fn patient<R: Runtime>() -> (Vec<Cluster>, LockGuard) {
 
 /// Three, the last of which can be cut off.
 async fn three_with_a_mortal<R: Runtime>() -> (Vec<Cluster>, Mortal) {
-    let three = || three().lock_ttl(SHORT);
-    let first = crate::start::<R>(three()).await;
+    let first = crate::start::<R>(short_three()).await;
     let seed = first.local_addr().to_string();
-    let second = crate::start::<R>(three().seed(seed.clone())).await;
-    let third = Mortal::start::<R>(three().seed(seed)).await;
+    let second = crate::start::<R>(short_three().seed(seed.clone())).await;
+    let third = Mortal::start::<R>(short_three().seed(seed)).await;
     let nodes = vec![first, second, third.cluster.clone()];
     until_all_meet::<R>(&nodes).await;
     all_ready::<R>(&nodes).await;
@@ -177,6 +185,141 @@ pub async fn units_and_readers<R: Runtime>() {
     );
     drop(writer);
     shutdown::<R>(nodes).await;
+}
+
+/// Whoever is more urgent goes first, and others in the order of asking.
+pub async fn the_urgent_go_first<R: Runtime>() {
+    let (nodes, held) = patient::<R>().await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for (i, (node, priority)) in [(1, 0), (2, 5), (1, 9), (2, 5)].into_iter().enumerate() {
+        let (lock, order) = (nodes[node].lock("k").ttl(LONG).priority(priority), order.clone());
+        R::spawn(async move {
+            let guard = lock.acquire().await.expect("granted");
+            order.lock().unwrap().push((priority, i));
+            guard.release().await.expect("held");
+        });
+        until_known::<R>(&nodes[0], "k", (1, i + 1)).await;
+    }
+    let info = soon::<R, _>("an answer", nodes[2].lock_info("k")).await;
+    let info = info.expect("an answer").expect("it is held");
+    let queue: Vec<_> = info.waiters.iter().map(|row| row.owner.node).collect();
+    assert_eq!(queue, [1, 2, 2, 1].map(|i| nodes[i].id()));
+    drop(held);
+    until::<R>("four turns", || order.lock().unwrap().len() == 4).await;
+    assert_eq!(*order.lock().unwrap(), [(9, 2), (5, 1), (5, 3), (0, 0)]);
+    shutdown::<R>(nodes).await;
+}
+
+async fn refused<R: Runtime>(lock: LockBuilder) -> LockError {
+    match soon::<R, _>("an answer", lock.acquire()).await {
+        Err(AcquireError::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What can never be granted is refused at once, and says why.
+pub async fn wrong_requests<R: Runtime>() {
+    let nodes = group::<R>().await;
+    let node = &nodes[1];
+    let max_ms = u32::try_from(LONG.as_millis()).unwrap();
+    let ttl = |ttl_ms| LockError::Ttl { ttl_ms, max_ms };
+    let units = |units, capacity| LockError::Units { units, capacity };
+    for (lock, expected) in [
+        (node.lock(""), LockError::Key { len: 0 }),
+        (node.read("x".repeat(256)), LockError::Key { len: 256 }),
+        (node.lock("k").ttl(Duration::from_millis(999)), ttl(999)),
+        (node.lock("k").ttl(2 * LONG), ttl(2 * LONG.as_millis())),
+        (node.lock("k").units(2), units(2, 1)),
+        (node.semaphore("k", 4).units(5), units(5, 4)),
+        (node.semaphore("k", 0), units(1, 0)),
+    ] {
+        assert_eq!(refused::<R>(lock).await, expected);
+    }
+    let much = node.lock("k").metadata("name", "x".repeat(600));
+    assert!(matches!(refused::<R>(much).await, LockError::Metadata { .. }));
+    // All of the above were refused before anything was held, so this one is granted.
+    let held = acquire::<R>(&nodes[0], "k").await;
+    assert_eq!(
+        refused::<R>(node.semaphore("k", 4)).await,
+        LockError::OtherCapacity(1)
+    );
+    assert_eq!(refused::<R>(node.write("k")).await, LockError::OtherCapacity(1));
+    drop(held);
+
+    let seed = nodes[0].local_addr().to_string();
+    let observer = crate::start::<R>(three().role(Role::Observer).seed(seed)).await;
+    soon::<R, _>("readiness", observer.ready()).await.expect("ready");
+    assert_eq!(refused::<R>(observer.lock("k")).await, LockError::Observer);
+    let alone = crate::start::<R>(config().local()).await;
+    assert_eq!(refused::<R>(alone.lock("k")).await, LockError::Disabled);
+    shutdown::<R>(vec![observer, alone]).await;
+    shutdown::<R>(nodes).await;
+}
+
+/// What is full says what is full, and has room again later.
+pub async fn limits<R: Runtime>() {
+    let nodes = group_of::<R>(|| three().max_waiters(2_u32).max_locks(3_u32)).await;
+    let held = acquire::<R>(&nodes[0], "a").await;
+    let mut waiting = [
+        pin!(nodes[1].lock("a").acquire()),
+        pin!(nodes[1].lock("a").acquire()),
+    ];
+    for (i, wait) in waiting.iter_mut().enumerate() {
+        assert!(poll_once(wait.as_mut()).await.is_pending());
+        until_known::<R>(&nodes[2], "a", (1, i + 1)).await;
+    }
+    assert_eq!(
+        refused::<R>(nodes[2].lock("a")).await,
+        LockError::TooManyWaiters(2)
+    );
+    let others = [
+        acquire::<R>(&nodes[1], "b").await,
+        acquire::<R>(&nodes[2], "c").await,
+    ];
+    assert_eq!(refused::<R>(nodes[0].lock("d")).await, LockError::TableFull);
+    drop(others);
+    until_known::<R>(&nodes[0], "b", (0, 0)).await;
+    drop(acquire::<R>(&nodes[0], "d").await);
+    drop(held);
+    for wait in waiting {
+        drop(soon::<R, _>("its turn", wait).await.expect("granted"));
+    }
+    shutdown::<R>(nodes).await;
+}
+
+/// Without a quorum nothing is granted, and whoever limits the wait is told; a node has a limited number of requests.
+pub async fn no_quorum_no_locks<R: Runtime>() {
+    let node = crate::start::<R>(three().message_timeout(Duration::from_millis(500))).await;
+    let short = node.lock("k").wait(Duration::from_millis(200));
+    assert_eq!(refused::<R>(short).await, LockError::Timeout);
+    let tried = soon::<R, _>("an answer", node.try_lock("k")).await;
+    let no_answer = |error| matches!(error, LockError::NotOpen | LockError::Timeout);
+    assert!(
+        matches!(tried, Err(AcquireError::Refused(error)) if no_answer(error)),
+        "{tried:?}"
+    );
+    let asked = soon::<R, _>("an answer", node.lock_info("k")).await;
+    assert!(
+        matches!(asked, Err(LockQueryError::Failed(error)) if no_answer(error)),
+        "{asked:?}"
+    );
+
+    let mut open = Vec::new();
+    for _ in 0..1024 {
+        let mut request = Box::pin(node.lock("k").acquire());
+        assert!(poll_once(request.as_mut()).await.is_pending());
+        if open.len() % 128 == 0 {
+            // Let the driver take up what waits for it.
+            node.status().await.expect("it runs");
+        }
+        open.push(request);
+    }
+    assert_eq!(refused::<R>(node.lock("k")).await, LockError::TooManyRequests);
+    assert_eq!(node.health().await.expect("it runs").own_waiting, 1024);
+    drop(open);
+    let again = node.lock("k").wait(Duration::from_millis(200));
+    assert_eq!(refused::<R>(again).await, LockError::Timeout);
+    shutdown::<R>(vec![node]).await;
 }
 
 /// A node says in one call whether it serves and can have locks, also when the others are gone, and where it never can.
