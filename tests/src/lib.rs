@@ -44,7 +44,12 @@ pub fn config() -> Config {
 /// # Panics
 /// After [`SOON`].
 pub async fn until<R: Runtime>(what: &str, mut condition: impl FnMut() -> bool) {
-    until_async::<R>(what, async || condition()).await;
+    soon::<R, _>(what, async {
+        while !condition() {
+            R::sleep(LOOK).await;
+        }
+    })
+    .await;
 }
 
 /// Waits until the condition, which has to be waited for itself, holds; panics, naming `what`, if it does not soon.
@@ -218,9 +223,9 @@ macro_rules! suite_os {
     ($runtime:ty) => {
         $crate::tests!($runtime:
             os::children { child, a_stopped_process_accuses_nobody, a_killed_process }
-            os::leaks { a_hundred_starts_and_stops, requests_that_are_given_up, dead_seeds }
+            os::leaks { hundreds_of_clusters, requests_that_are_given_up, dead_seeds }
             os::sockets { join_over_ipv6, bad_addresses }
-            os::threads { a_guard_dropped_outside_of_any_runtime }
+            os::threads { a_guard_dropped_outside_of_any_runtime, a_thread_without_a_runtime }
         );
     };
 }

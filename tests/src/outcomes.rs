@@ -159,7 +159,8 @@ pub async fn answers_one_by_one<R: Runtime>() {
         from.push(answer.from);
     }
     let mut expected = vec![nodes[1].id(), nodes[2].id()];
-    (from.sort(), expected.sort());
+    from.sort();
+    expected.sort();
     assert_eq!(from, expected);
     assert!(poll_once(pin!(answers.next())).await.is_pending());
     let kept = soon::<R, _>("the request", silent.next()).await.expect("open");

@@ -1,10 +1,12 @@
 //! What starting, stopping, giving up and failing leave behind: nothing.
 
-use crate::{Runtime, SOON, cluster, config, lists, poll_once, shutdown, soon, until};
+use crate::{Runtime, SOON, cluster, config, lists, poll_once, shutdown, soon, until, until_all_meet};
 use core::pin::pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
-use quorate::{Cluster, Config};
+use quorate::{Cluster, Config, Filter};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Set in a process that runs one scenario only.
@@ -45,10 +47,11 @@ fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// Returns the KiB of memory that this process may write to, touched or not; 0 where the system does not tell.
-fn memory() -> u64 {
+/// Returns a figure that the system tells of this process, 0 where it does not: `VmData:` are the KiB of memory that the
+/// process may write to, touched or not.
+fn of_status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
 }
@@ -70,26 +73,87 @@ fn quick() -> Config {
     config().local()
 }
 
-/// A hundred nodes that were started and stopped, one way and the other, leave no file open and no memory in use.
-pub async fn a_hundred_starts_and_stops<R: Runtime>() {
-    if !alone::<R>("a_hundred_starts_and_stops").await {
+/// Shared by every driver and every task of a test, so that it tells when they are gone. Counts what went well.
+type Live = Arc<AtomicUsize>;
+
+/// Starts a node whose driver counts as alive while it is there: it owns its filter.
+async fn counted<R: Runtime>(config: Config, live: &Live) -> Cluster {
+    let live = live.clone();
+    let filter = Filter::new(move |_, _| Arc::strong_count(&live) > 0);
+    R::start_filtered(config, filter).await.expect("the node starts")
+}
+
+/// Two nodes meet, one answers the other, and each goes its own way.
+async fn a_pair<R: Runtime>(live: Live) {
+    let first = counted::<R>(quick(), &live).await;
+    let second = counted::<R>(quick().seed(first.local_addr().to_string()), &live).await;
+    let nodes = [first, second];
+    until_all_meet::<R>(&nodes).await;
+    let [first, second] = nodes;
+    let (mut messages, task) = (second.messages(), live.clone());
+    R::spawn(async move {
+        while let Some(message) = messages.next().await {
+            let _ = message.reply("yes").await;
+        }
+        drop(task);
+    });
+    let asked = soon::<R, _>("an answer", first.request(second.id(), "you?", SOON)).await;
+    assert_eq!(asked.expect("answered"), "yes");
+    // A handle that is kept for longer keeps nothing else.
+    let (events, messages) = (first.events(), first.messages());
+    drop((first, events, messages));
+    soon::<R, _>("a shutdown", second.shutdown()).await;
+    live.fetch_add(1, Ordering::SeqCst);
+}
+
+/// A node alone grants itself locks, and goes with one that is held and one that is wanted.
+async fn a_holder<R: Runtime>(live: Live, polite: bool) {
+    let node = counted::<R>(quick().cluster_size(1), &live).await;
+    let guard = soon::<R, _>("a lock", node.lock("k").acquire())
+        .await
+        .expect("granted");
+    let (waits, task) = (node.lock("k").acquire(), live.clone());
+    if polite {
+        R::spawn(async move {
+            assert!(waits.await.is_err(), "it is held until the end");
+            drop(task);
+        });
+        soon::<R, _>("a shutdown", node.shutdown()).await;
+        assert!(!guard.is_held());
+    } else {
+        drop((node, waits));
+        assert!(guard.is_held());
+    }
+    live.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Hundreds of clusters that were started and stopped, some at a time, one way and the other, leave no driver, task,
+/// thread or file behind, and no memory in use.
+pub async fn hundreds_of_clusters<R: Runtime>() {
+    if !alone::<R>("hundreds_of_clusters").await {
         return;
     }
-    let mut before = (0, 0);
-    for round in 0..55 {
-        if round == 5 {
-            before = (open_files(), memory());
+    let live = Live::default();
+    let mut before = None;
+    for round in 0..22 {
+        for n in 0..10 {
+            let live = live.clone();
+            match n {
+                0..4 => R::spawn(a_pair::<R>(live)),
+                _ => R::spawn(a_holder::<R>(live, n % 2 == 0)),
+            }
         }
-        let mut nodes = cluster::<R>(2, quick).await;
-        let dropped = nodes.remove(0);
-        // A handle that is kept for longer keeps nothing else.
-        let (events, messages) = (dropped.events(), dropped.messages());
-        drop((dropped, events, messages));
-        shutdown::<R>(nodes).await;
+        until::<R>("all drivers and tasks are gone", || Arc::strong_count(&live) == 1).await;
+        if round == 1 {
+            before = Some((open_files(), of_status("Threads:"), of_status("VmData:")));
+        }
     }
-    until::<R>("all files are closed", || open_files() <= before.0).await;
-    let after = memory();
-    assert!(after <= before.1 + GROWTH_KIB, "{before:?}, then {after} KiB");
+    assert_eq!(live.load(Ordering::SeqCst), 220, "a task has panicked");
+    let (files, threads, memory) = before.expect("two rounds to warm up");
+    until::<R>("all files are closed", || open_files() <= files).await;
+    until::<R>("all threads are gone", || of_status("Threads:") <= threads).await;
+    let after = of_status("VmData:");
+    assert!(after <= memory + GROWTH_KIB, "{memory}, then {after} KiB");
 }
 
 /// Requests that are given up at any moment leave nothing behind, here or there.
@@ -116,7 +180,7 @@ pub async fn requests_that_are_given_up<R: Runtime>() {
     let mut before = 0;
     for n in 0..11_000_u32 {
         if n == 1000 {
-            before = memory();
+            before = of_status("VmData:");
         }
         let mut request = pin!(asking.request(to, &begging[n as usize / 4 % 2], long));
         assert!(poll_once(request.as_mut()).await.is_pending());
@@ -132,7 +196,7 @@ pub async fn requests_that_are_given_up<R: Runtime>() {
     assert_eq!(answer.expect("answered"), "please");
     let sent = soon::<R, _>("a delivery", asking.send_to(to, "a message")).await;
     assert_eq!(sent, Ok(()));
-    let after = memory();
+    let after = of_status("VmData:");
     assert!(after <= before + GROWTH_KIB, "{before}, then {after} KiB");
     shutdown::<R>(nodes).await;
 }
