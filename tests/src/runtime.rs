@@ -110,7 +110,8 @@ impl Runtime for Smol {
     }
 }
 
-/// async-std, whose tasks and timers the scenario runs on. The nodes are those of `quorate-smol`, as they are.
+/// async-std, with the nodes of `quorate-smol`. Those with a filter run on async-std's executor, all others where
+/// `quorate-smol` puts them: on smol's.
 #[derive(Debug)]
 pub struct AsyncStd;
 
@@ -128,7 +129,10 @@ impl Runtime for AsyncStd {
     }
 
     async fn start_filtered(config: Config, filter: Filter) -> Result<Cluster, StartError> {
-        quorate_smol::start_filtered(config, filter).await
+        let (setup, udp) = quorate::os::prepare(config)?;
+        let (cluster, driver) = quorate_smol::node(setup.filter(filter), udp)?;
+        async_std::task::spawn(driver);
+        Ok(cluster)
     }
 
     async fn sleep(duration: Duration) {

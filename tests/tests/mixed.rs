@@ -199,7 +199,7 @@ fn they_take_turns_at_a_lock() {
 /// Whichever of them leaves with a lock that it holds: the others have it at once, and go on.
 #[test]
 fn any_of_them_may_leave() {
-    for leaving in 0..3 {
+    for (leaving, name) in NAMES.into_iter().enumerate() {
         Smol::block_on(async move {
             let mut replicas = replicas().await;
             let gone = replicas.remove(leaving);
@@ -212,7 +212,7 @@ fn any_of_them_may_leave() {
             for replica in &replicas {
                 let next = soon::<Smol, _>("a lock", replica.cluster.lock("k").ttl(LONG).acquire()).await;
                 let next = next.expect("granted");
-                assert!(next.token() > token, "{}", NAMES[leaving]);
+                assert!(next.token() > token, "{name}");
                 token = next.token();
             }
             let left = async {
@@ -223,7 +223,7 @@ fn any_of_them_may_leave() {
                 }
             };
             let left = soon::<Smol, _>("a goodbye", left).await;
-            assert_eq!(left, (NAMES[leaving].to_owned(), LeaveReason::Left));
+            assert_eq!(left, (name.to_owned(), LeaveReason::Left));
             drop(guard);
             gone.end();
             end(replicas).await;
