@@ -204,7 +204,6 @@ impl<I: Io> Driver<I> {
         let drained = self.receive(cx, if gap { CATCH_UP_BOUND } else { RECEIVE_BOUND });
         let mut more = !drained;
 
-        // Before what was asked for after that.
         self.give_up_abandoned();
         more |= self.take_commands();
         self.begin_to_leave();
@@ -280,7 +279,12 @@ impl<I: Io> Driver<I> {
         let now = self.io.now();
         for _ in 0..COMMAND_BOUND {
             match self.commands.try_recv() {
-                Ok(command) => self.handle_command(now, command),
+                Ok(command) => {
+                    // What was given up before this was asked for is there by now, and comes first: also if all of it
+                    // happened while this pass was under way.
+                    self.give_up_abandoned();
+                    self.handle_command(now, command);
+                }
                 Err(_) => return false,
             }
         }

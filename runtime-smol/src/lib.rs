@@ -69,13 +69,39 @@ pub async fn start_filtered(config: Config, filter: Filter) -> Result<Cluster, S
 }
 
 fn launch(setup: Setup, udp: Udp) -> Result<Cluster, StartError> {
+    let (cluster, driver) = node(setup, udp)?;
+    smol::spawn(driver).detach();
+    Ok(cluster)
+}
+
+/// Makes a node and the future that drives it, for an executor of one's own: what [`start`] does without spawning.
+///
+/// The node runs only while the future is polled. Dropping it is the death of the node: nobody is told goodbye, and
+/// [`Cluster::closed`] says [`DriverError::Aborted`].
+///
+/// ```no_run
+/// # use quorate_smol::*;
+/// # fn spawn(driver: impl Future<Output = ()> + Send + 'static) {}
+/// # async fn example(config: Config) -> Result<(), StartError> {
+/// let (setup, udp) = os::prepare(config)?;
+/// let (cluster, driver) = quorate_smol::node(setup, udp)?;
+/// spawn(driver);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of [`start`].
+pub fn node(
+    setup: Setup,
+    udp: Udp,
+) -> Result<(Cluster, impl Future<Output = ()> + Send + 'static), StartError> {
     let io = SmolIo::new(udp).map_err(|source| StartError::System {
         what: "socket",
         source,
     })?;
     let (cluster, driver) = Driver::new(setup, io)?;
-    smol::spawn(driver.run()).detach();
-    Ok(cluster)
+    Ok((cluster, driver.run()))
 }
 
 /// The driver's view of smol.
