@@ -78,6 +78,16 @@ mod event;
 mod id;
 mod id_map;
 #[cfg(feature = "simulation")]
+pub mod journal;
+#[cfg(not(feature = "simulation"))]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "public with the feature `simulation`"
+)]
+mod journal;
+#[cfg(feature = "simulation")]
 pub mod locks;
 #[cfg(not(feature = "simulation"))]
 #[allow(

@@ -14,6 +14,7 @@ use crate::discovery::Discovery;
 use crate::error::{DrawError, ReplyError, SendError};
 use crate::event::{DrawId, Event, ReplyTo, RequestId, ResolveId, SendId, Target};
 use crate::id::NodeId;
+use crate::journal::{self, Journal};
 use crate::locks::{LockCursor, LockError, LockFilter, LockId, LockRequest};
 use crate::membership::Membership;
 use crate::messaging::Messaging;
@@ -53,6 +54,7 @@ pub struct Node {
     has_quorum: bool,
     alone: bool,
     state: State,
+    journal: Journal,
 }
 
 /// How far the node is on its way out.
@@ -180,6 +182,7 @@ impl Node {
             has_quorum: false,
             alone: true,
             state: State::Running,
+            journal: Journal::default(),
             config,
         };
         seed.zeroize();
@@ -276,6 +279,13 @@ impl Node {
         if self.state == State::Left {
             return;
         }
+        #[cfg(feature = "simulation")]
+        if self.journal.keeps_all()
+            && let Some(due) = self.poll_timeout().filter(|&due| due <= now)
+        {
+            self.journal
+                .other(|| journal::Entry::Woke(now.saturating_since(due)));
+        }
         // Membership first: it judges by its own deadline how late this call is.
         self.membership.handle_timeout(context!(self, now));
         self.sessions.handle_timeout(context!(self, now));
@@ -323,8 +333,18 @@ impl Node {
         deadline: Option<Instant>,
     ) -> Result<SendId, SendError> {
         let id = SendId(self.take_command_id());
-        self.submit(now, to, Command::Send(id), payload, deadline)?;
-        Ok(id)
+        let copy = self.journal.copy(&payload);
+        let submitted = self.submit(now, to, Command::Send(id), payload, deadline);
+        let result = submitted.map(|()| id);
+        if let Some(payload) = copy {
+            self.journal.command(|| journal::Command::Send {
+                to,
+                payload,
+                deadline,
+                result,
+            });
+        }
+        result
     }
 
     /// Sends a request. Each target's answer arrives as [`Event::Reply`] or [`Event::RequestFailed`], and
@@ -342,8 +362,18 @@ impl Node {
         deadline: Option<Instant>,
     ) -> Result<RequestId, SendError> {
         let id = RequestId(self.take_command_id());
-        self.submit(now, to, Command::Request(id), payload, deadline)?;
-        Ok(id)
+        let copy = self.journal.copy(&payload);
+        let submitted = self.submit(now, to, Command::Request(id), payload, deadline);
+        let result = submitted.map(|()| id);
+        if let Some(payload) = copy {
+            self.journal.command(|| journal::Command::Request {
+                to,
+                payload,
+                deadline,
+                result,
+            });
+        }
+        result
     }
 
     fn take_command_id(&mut self) -> u64 {
@@ -406,7 +436,13 @@ impl Node {
     /// # Errors
     /// [`ReplyError`]: too large (the request stays open), not open, or too many replies under way.
     pub fn reply(&mut self, now: Instant, to: ReplyTo, payload: Bytes) -> Result<(), ReplyError> {
-        self.messaging.reply(context!(self, now), to, payload)
+        let copy = self.journal.copy(&payload);
+        let result = self.messaging.reply(context!(self, now), to, payload);
+        if let Some(payload) = copy {
+            self.journal
+                .command(|| journal::Command::Reply { to, payload, result });
+        }
+        result
     }
 
     /// Closes a received request that will not be answered. Its caller is not told and runs into its timeout; but its
@@ -414,6 +450,7 @@ impl Node {
     /// has no place.
     pub fn ignore(&mut self, now: Instant, to: ReplyTo) {
         self.messaging.ignore(context!(self, now), to);
+        self.journal.command(|| journal::Command::Ignore(to));
     }
 
     /// Forgets a message: no more events come for it, and what was not sent yet is not sent.
@@ -421,6 +458,7 @@ impl Node {
         if !self.gate.cancel(Command::Send(id)) {
             self.messaging.cancel_send(id);
         }
+        self.journal.command(|| journal::Command::CancelSend(id));
     }
 
     /// Forgets a request: no more events come for it, and what was not sent yet is not sent.
@@ -428,6 +466,7 @@ impl Node {
         if !self.gate.cancel(Command::Request(id)) {
             self.messaging.cancel(id);
         }
+        self.journal.command(|| journal::Command::CancelRequest(id));
     }
 
     /// Resolves the seed names again, now.
@@ -454,7 +493,9 @@ impl Node {
         let id = self.take_command_id();
         let drawn = self.consensus.draw(context!(self, now), id);
         self.settle(now);
-        drawn.map(|()| DrawId(id))
+        let result = drawn.map(|()| DrawId(id));
+        self.journal.command(|| journal::Command::DrawToken { result });
+        result
     }
 
     /// Asks for a lock. [`LockEvent::Granted`](crate::LockEvent::Granted) or
@@ -463,9 +504,14 @@ impl Node {
     /// # Errors
     /// [`LockError`] where the request can never be granted; nothing was asked for.
     pub fn lock(&mut self, now: Instant, request: LockRequest) -> Result<LockId, LockError> {
-        let id = self.consensus.lock(context!(self, now), request);
+        let copy = self.journal.copy(&request);
+        let result = self.consensus.lock(context!(self, now), request);
         self.settle(now);
-        id
+        if let Some(request) = copy {
+            self.journal
+                .command(|| journal::Command::Lock { request, result });
+        }
+        result
     }
 
     /// Gives a lock back, which [`LockEvent::Released`](crate::LockEvent::Released) confirms at once: this node believes
@@ -475,9 +521,10 @@ impl Node {
     /// # Errors
     /// [`LockError::UnknownId`] if this node holds no such lock and has no such request.
     pub fn unlock(&mut self, now: Instant, id: LockId) -> Result<(), LockError> {
-        let done = self.consensus.unlock(context!(self, now), id);
+        let result = self.consensus.unlock(context!(self, now), id);
         self.settle(now);
-        done
+        self.journal.command(|| journal::Command::Unlock { id, result });
+        result
     }
 
     /// Changes the length of the leases of a lock that is held, 1 s to `max_ttl`. A shorter one counts at once for this
@@ -487,10 +534,12 @@ impl Node {
     /// # Errors
     /// [`LockError::UnknownId`] or [`LockError::Ttl`]; nothing changed.
     pub fn set_lock_ttl(&mut self, now: Instant, id: LockId, ttl: Duration) -> Result<(), LockError> {
-        let ttl = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
-        let done = self.consensus.set_lock_ttl(context!(self, now), id, ttl);
+        let millis = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+        let result = self.consensus.set_lock_ttl(context!(self, now), id, millis);
         self.settle(now);
-        done
+        self.journal
+            .command(|| journal::Command::SetLockTtl { id, ttl, result });
+        result
     }
 
     /// Asks who holds and waits for locks. [`LockEvent::Listed`](crate::LockEvent::Listed) brings one page, in a stable
@@ -505,9 +554,10 @@ impl Node {
         filter: LockFilter,
         after: Option<LockCursor>,
     ) -> Result<LockId, LockError> {
-        let id = self.consensus.list_locks(context!(self, now), filter, after);
+        let result = self.consensus.list_locks(context!(self, now), filter, after);
         self.settle(now);
-        id
+        self.journal.command(|| journal::Command::ListLocks { result });
+        result
     }
 
     /// Tells from here on when a lock changes, by [`LockEvent::Changed`](crate::LockEvent::Changed): once it is known how
@@ -517,9 +567,10 @@ impl Node {
     /// # Errors
     /// [`LockError`]; nothing is watched.
     pub fn watch_lock(&mut self, now: Instant, key: &str) -> Result<LockId, LockError> {
-        let id = self.consensus.watch_lock(context!(self, now), key);
+        let result = self.consensus.watch_lock(context!(self, now), key);
         self.settle(now);
-        id
+        self.journal.command(|| journal::Command::WatchLock { result });
+        result
     }
 
     /// Takes a lock from whoever holds it by this token: its lease is not renewed any more, and it is told. The next
@@ -532,9 +583,14 @@ impl Node {
     /// # Errors
     /// [`LockError`]; nothing was asked.
     pub fn revoke_lock(&mut self, now: Instant, token: u64, at_once: bool) -> Result<LockId, LockError> {
-        let id = self.consensus.revoke_lock(context!(self, now), token, at_once);
+        let result = self.consensus.revoke_lock(context!(self, now), token, at_once);
         self.settle(now);
-        id
+        self.journal.command(|| journal::Command::RevokeLock {
+            token,
+            at_once,
+            result,
+        });
+        result
     }
 
     /// Says goodbye. Pending messages and requests fail with `Leaving`. A leader hands leadership over, and a seat that
@@ -548,5 +604,6 @@ impl Node {
             self.consensus.leave(context!(self, now));
             self.settle(now);
         }
+        self.journal.command(|| journal::Command::Leave);
     }
 }

@@ -2,6 +2,8 @@
 
 mod locks;
 mod resolver;
+#[cfg(feature = "simulation")]
+mod simulation;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -18,10 +20,12 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 use core::future::poll_fn;
+use core::mem;
 use core::task::{Context, Poll};
 use locks::Locks;
 use quorate_core::{
     AeadProvider, Config, ConfigError, DeliveryError, Duration, Event, Instant, MAX_DATAGRAM, Node, NodeId,
+    WallTime,
 };
 use resolver::Resolver;
 use view::ViewKeeper;
@@ -54,6 +58,8 @@ pub struct Setup {
     config: Config,
     seed: Zeroizing<[u8; 32]>,
     aead: Option<Box<dyn AeadProvider>>,
+    #[cfg(feature = "simulation")]
+    simulated: bool,
     #[cfg(feature = "testing")]
     filter: Option<crate::Filter>,
 }
@@ -76,6 +82,8 @@ impl Setup {
             config,
             seed: Zeroizing::new(seed),
             aead: None,
+            #[cfg(feature = "simulation")]
+            simulated: false,
             #[cfg(feature = "testing")]
             filter: None,
         }
@@ -88,6 +96,27 @@ impl Setup {
         self
     }
 
+    /// Seals with a checksum in place of the cryptography: [`Node::simulated`]. Exists only with the feature
+    /// `simulation`.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub const fn simulated(mut self) -> Self {
+        self.simulated = true;
+        self
+    }
+
+    fn node(&mut self, now: Instant, wall: WallTime) -> Result<Node, ConfigError> {
+        let config = mem::take(&mut self.config);
+        #[cfg(feature = "simulation")]
+        if self.simulated {
+            return Node::simulated(config, *self.seed, now, wall);
+        }
+        match self.aead.take() {
+            Some(aead) => Node::with_aead(config, *self.seed, now, wall, aead),
+            None => Node::new(config, *self.seed, now, wall),
+        }
+    }
+
     /// Passes every outgoing datagram through a filter. Exists only with the feature `testing`.
     #[cfg(feature = "testing")]
     #[must_use]
@@ -97,11 +126,28 @@ impl Setup {
     }
 }
 
+/// How far a pass is. Each step gives the node one thing, or one batch of datagrams.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Begin,
+    /// So much was received, and so much may be; so often in a row there was nothing.
+    Receive {
+        received: usize,
+        bound: usize,
+        nothing: u32,
+    },
+    /// So many more commands may be taken.
+    Commands(usize),
+    Timers,
+    HandOut,
+}
+
 /// A node with its [`Io`], to be [run](Driver::run) in a task of its own.
 ///
 /// A pass of the driver: receive a bounded number of datagrams; take a bounded number of commands; run the timers, if
-/// the socket is empty or they are more than 10 ms late; hand out events and, as far as there is room, messages; send
-/// a bounded number of datagrams. Where a bound was hit, the task yields and goes on. After a gap of more than 100 ms
+/// the socket is empty or they are more than 10 ms late; hand out messages, as far as there is room; send a bounded
+/// number of datagrams. Events are handed out after each thing that the node was given. Where a bound was hit, the task
+/// yields and goes on. After a gap of more than 100 ms
 /// (a paused process, a suspended machine) the socket is emptied before the timers run, so that nobody is suspected
 /// whose answers are already here.
 pub struct Driver<I: Io> {
@@ -113,6 +159,10 @@ pub struct Driver<I: Io> {
     view: ViewKeeper,
     batch: SendBatch,
     datagram: Vec<u8>,
+    stage: Stage,
+    /// Whether the socket was empty when this pass looked last, and whether it leaves anything to the next one.
+    drained: bool,
+    more: bool,
     /// When the next pass should run at the latest.
     expected: Option<Instant>,
     receive_again: Option<Instant>,
@@ -120,6 +170,8 @@ pub struct Driver<I: Io> {
     /// Set by `leave`: when to stop waiting for its end.
     leaving: Option<Instant>,
     left: bool,
+    #[cfg(feature = "simulation")]
+    unread: bool,
     #[cfg(feature = "testing")]
     filter: Option<crate::Filter>,
     // Fields are dropped in this order: whoever learns that it is over finds the socket closed and the port free.
@@ -143,14 +195,11 @@ impl<I: Io> Driver<I> {
     /// # Errors
     /// Everything that is wrong with the settings.
     pub fn new(setup: Setup, io: I) -> Result<(Cluster, Self), ConfigError> {
-        let Setup { config, seed, .. } = setup;
+        let mut setup = setup;
         // `Cluster` takes the keys out of this copy.
-        let copy = config.clone();
+        let copy = setup.config.clone();
         let (now, wall) = (io.now(), io.wall());
-        let node = match setup.aead {
-            Some(aead) => Node::with_aead(config, *seed, now, wall, aead)?,
-            None => Node::new(config, *seed, now, wall)?,
-        };
+        let node = setup.node(now, wall)?;
         let view = View {
             has_quorum: node.has_quorum(),
             quorum_size: copy.quorum_size(),
@@ -178,11 +227,16 @@ impl<I: Io> Driver<I> {
             view: keeper,
             batch: SendBatch::default(),
             datagram: Vec::with_capacity(MAX_DATAGRAM),
+            stage: Stage::Begin,
+            drained: false,
+            more: false,
             expected: None,
             receive_again: None,
             receive_failures: 0,
             leaving: None,
             left: false,
+            #[cfg(feature = "simulation")]
+            unread: false,
             #[cfg(feature = "testing")]
             filter: setup.filter,
         };
@@ -196,99 +250,135 @@ impl<I: Io> Driver<I> {
     }
 
     fn pass(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // First of all: what is put into a queue from here on rings again.
-        self.shared.doorbell.answer(cx.waker());
-        let gap = self
-            .expected
-            .is_some_and(|expected| self.io.now().saturating_since(expected) > LATE);
-        let drained = self.receive(cx, if gap { CATCH_UP_BOUND } else { RECEIVE_BOUND });
-        let mut more = !drained;
+        loop {
+            if let Some(over) = self.step(cx) {
+                return over;
+            }
+        }
+    }
 
-        self.give_up_abandoned();
-        more |= self.take_commands();
-        self.begin_to_leave();
-        self.run_timers(drained);
-        more |= self.resolve(cx);
+    /// Does the next step of a pass. `None`: the pass is not over.
+    fn step(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        match self.stage {
+            Stage::Begin => {
+                // First of all: what is put into a queue from here on rings again.
+                self.shared.doorbell.answer(cx.waker());
+                let now = self.io.now();
+                let gap = self
+                    .expected
+                    .is_some_and(|expected| now.saturating_since(expected) > LATE);
+                let bound = if gap { CATCH_UP_BOUND } else { RECEIVE_BOUND };
+                self.more = false;
+                self.drained = self.receive_again.is_some_and(|at| now < at);
+                self.stage = if self.drained {
+                    Stage::Commands(COMMAND_BOUND)
+                } else {
+                    self.receive_again = None;
+                    Stage::Receive {
+                        received: 0,
+                        bound,
+                        nothing: 0,
+                    }
+                };
+            }
+            Stage::Receive {
+                received,
+                bound,
+                nothing,
+            } => self.receive(cx, received, bound, nothing),
+            Stage::Commands(left) => {
+                if left == COMMAND_BOUND {
+                    self.give_up_abandoned();
+                }
+                self.take_command(left);
+            }
+            Stage::Timers => {
+                self.begin_to_leave();
+                self.run_timers();
+                self.more |= self.resolve(cx);
+                self.stage = Stage::HandOut;
+            }
+            Stage::HandOut => {
+                self.more |= self.hand_out_messages();
+                self.more |= self.send(cx);
+                self.stage = Stage::Begin;
+            }
+        }
         self.hand_out_events();
-        more |= self.hand_out_messages();
-        more |= self.send(cx);
-        // Failures to send have events too.
-        self.hand_out_events();
+        matches!(self.stage, Stage::Begin).then(|| self.end_pass(cx))
+    }
+
+    fn end_pass(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.view.publish(&self.node, &self.shared, self.io.now());
-
         let late = self.leaving.is_some_and(|deadline| self.io.now() >= deadline);
-        if late || (self.left && !more) {
+        if late || (self.left && !self.more) {
             self.farewell.over.get_or_insert(Ok(()));
         }
         if self.farewell.over.is_some() {
             return Poll::Ready(());
         }
-        self.sleep(cx, more);
+        self.sleep(cx);
         Poll::Pending
     }
 
-    /// Returns whether the socket has nothing more.
-    fn receive(&mut self, cx: &mut Context<'_>, bound: usize) -> bool {
-        if self.receive_again.is_some_and(|at| self.io.now() < at) {
-            return true;
-        }
-        self.receive_again = None;
-        let mut received = 0;
-        let mut nothing = 0;
-        while received < bound {
-            let now = self.io.now();
-            let before = received;
-            let node = &mut self.node;
-            let result = self.io.poll_recv(cx, &mut |from, datagram| {
-                received += 1;
-                node.handle_datagram(now, from, datagram);
-            });
-            match result {
-                Poll::Pending => {
-                    self.receive_failures = 0;
-                    return true;
-                }
-                Poll::Ready(Ok(())) => {
-                    self.receive_failures = 0;
-                    nothing = if received == before { nothing + 1 } else { 0 };
-                    if nothing >= RECEIVE_NOTHING {
-                        self.receive_again = Some(now + RECEIVE_RETRY);
-                        return true;
-                    }
-                    // Counts also what brought nothing, or that could go on for ever.
-                    received += 1;
-                }
-                Poll::Ready(Err(error)) => {
-                    self.receive_failures += 1;
-                    self.receive_again = Some(now + RECEIVE_RETRY);
-                    if self.receive_failures >= RECEIVE_FAILURES {
-                        self.farewell.over = Some(Err(DriverError::Socket(Arc::new(error))));
-                    }
-                    return true;
-                }
+    /// Receives one batch.
+    fn receive(&mut self, cx: &mut Context<'_>, before: usize, bound: usize, nothing: u32) {
+        let now = self.io.now();
+        let mut received = before;
+        let node = &mut self.node;
+        let result = self.io.poll_recv(cx, &mut |from, datagram| {
+            received += 1;
+            node.handle_datagram(now, from, datagram);
+        });
+        self.drained = match result {
+            Poll::Pending => {
+                self.receive_failures = 0;
+                true
             }
+            Poll::Ready(Ok(())) => {
+                self.receive_failures = 0;
+                let nothing = if received == before { nothing + 1 } else { 0 };
+                if nothing >= RECEIVE_NOTHING {
+                    self.receive_again = Some(now + RECEIVE_RETRY);
+                }
+                self.stage = Stage::Receive {
+                    // Counts also what brought nothing, or that could go on for ever.
+                    received: received + 1,
+                    bound,
+                    nothing,
+                };
+                nothing >= RECEIVE_NOTHING
+            }
+            Poll::Ready(Err(error)) => {
+                self.receive_failures += 1;
+                self.receive_again = Some(now + RECEIVE_RETRY);
+                if self.receive_failures >= RECEIVE_FAILURES {
+                    self.farewell.over = Some(Err(DriverError::Socket(Arc::new(error))));
+                }
+                true
+            }
+        };
+        if self.drained || received + 1 >= bound {
+            self.more |= !self.drained;
+            self.stage = Stage::Commands(COMMAND_BOUND);
         }
-        false
     }
 
-    /// Returns whether there may be more.
-    fn take_commands(&mut self) -> bool {
-        if self.commands.is_empty() {
-            return false;
-        }
-        let now = self.io.now();
-        for _ in 0..COMMAND_BOUND {
-            match self.commands.try_recv() {
-                Ok(command) => {
-                    // What was given up before this was asked for is there by now, and comes first: also if all of it
-                    // happened while this pass was under way.
-                    self.give_up_abandoned();
-                    self.handle_command(now, command);
-                }
-                Err(_) => return false,
+    fn take_command(&mut self, left: usize) {
+        match self.commands.try_recv() {
+            Ok(command) => {
+                // What was given up before this was asked for is there by now, and comes first: also if all of it
+                // happened while this pass was under way.
+                self.give_up_abandoned();
+                self.handle_command(self.io.now(), command);
+                self.more |= left == 1;
+                self.stage = match left {
+                    1 => Stage::Timers,
+                    left => Stage::Commands(left - 1),
+                };
             }
+            Err(_) => self.stage = Stage::Timers,
         }
-        true
     }
 
     fn handle_command(&mut self, now: Instant, command: Command) {
@@ -328,7 +418,6 @@ impl<I: Io> Driver<I> {
             }
             Command::Lock(request, slot) => self.locks.ask(&mut self.node, now, request, slot),
             Command::SetLockTtl(id, ttl, slot) => {
-                self.hand_out_events();
                 let result = self.locks.set_ttl(&mut self.node, now, id, ttl);
                 slot.finish(Some(result));
             }
@@ -384,11 +473,11 @@ impl<I: Io> Driver<I> {
     }
 
     /// Timers wait for an empty socket, lest an answer that is already there come too late; but not for ever.
-    fn run_timers(&mut self, drained: bool) {
+    fn run_timers(&mut self) {
         let now = self.io.now();
         if let Some(due) = self.node.poll_timeout()
             && due <= now
-            && (drained || now.saturating_since(due) > TIMER_PATIENCE)
+            && (self.drained || now.saturating_since(due) > TIMER_PATIENCE)
         {
             self.node.handle_timeout(now);
         }
@@ -444,6 +533,10 @@ impl<I: Io> Driver<I> {
 
     /// Returns whether there may be more.
     fn hand_out_messages(&mut self) -> bool {
+        #[cfg(feature = "simulation")]
+        if self.unread {
+            return false;
+        }
         for _ in 0..RECEIVE_BOUND {
             if !self.shared.inbox.has_room() {
                 return false;
@@ -506,8 +599,8 @@ impl<I: Io> Driver<I> {
         false
     }
 
-    fn sleep(&mut self, cx: &mut Context<'_>, more: bool) {
-        if more {
+    fn sleep(&mut self, cx: &mut Context<'_>) {
+        if self.more {
             self.expected = Some(self.io.now());
             cx.waker().wake_by_ref();
             return;

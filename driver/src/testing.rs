@@ -28,7 +28,8 @@ impl Filter {
         })
     }
 
-    pub(crate) fn passes(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+    /// Returns whether a datagram is sent. It decides once for each: to be asked in the order of sending.
+    pub fn passes(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
         (self.0)(to, datagram)
     }
 }

@@ -20,7 +20,7 @@ fn main() {
     let whole = |w: &Sim| {
         nodes
             .iter()
-            .all(|&n| w.node(n).members().count() as u64 == count - 1)
+            .all(|&n| w.node_of(n).members().count() as u64 == count - 1)
     };
     while !whole(&world) && world.now() - start < Duration::from_secs(120) {
         world.run_for(Duration::from_millis(100));
@@ -28,7 +28,7 @@ fn main() {
     let settled = world.now() - start;
     world.run_for(Duration::from_secs(20));
     let sum = |w: &Sim| {
-        let stats = nodes.iter().map(|&n| w.node(n).stats());
+        let stats = nodes.iter().map(|&n| w.node_of(n).stats());
         stats.fold((0, 0, 0), |(d, b, h), s| {
             (d + s.datagrams_sent, b + s.bytes_sent, h + s.handshakes)
         })

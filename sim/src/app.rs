@@ -1,6 +1,5 @@
 //! What runs on a node: the application, without I/O.
 
-use crate::observe::Command;
 use bytes::Bytes;
 use quorate_core::{
     DrawError, DrawId, Duration, Event, Instant, LockCursor, LockError, LockFilter, LockId, LockRequest,
@@ -73,14 +72,13 @@ pub struct Cx<'a> {
 /// What an application did during one call.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
-    pub(crate) commands: Vec<Command>,
     pub(crate) failure: Option<String>,
     pub(crate) covered: Vec<&'static str>,
 }
 
 impl Said {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.failure.is_none() && self.covered.is_empty()
+        self.failure.is_none() && self.covered.is_empty()
     }
 }
 
@@ -115,15 +113,7 @@ impl Cx<'_> {
         payload: impl Into<Bytes>,
         deadline: Option<Instant>,
     ) -> Result<SendId, SendError> {
-        let payload = payload.into();
-        let result = self.node.send(self.now, to, payload.clone(), deadline);
-        self.said.commands.push(Command::Send {
-            to,
-            payload,
-            deadline,
-            result,
-        });
-        result
+        self.node.send(self.now, to, payload.into(), deadline)
     }
 
     /// Sends a request, see [`Node::request`].
@@ -136,15 +126,7 @@ impl Cx<'_> {
         payload: impl Into<Bytes>,
         deadline: Option<Instant>,
     ) -> Result<RequestId, SendError> {
-        let payload = payload.into();
-        let result = self.node.request(self.now, to, payload.clone(), deadline);
-        self.said.commands.push(Command::Request {
-            to,
-            payload,
-            deadline,
-            result,
-        });
-        result
+        self.node.request(self.now, to, payload.into(), deadline)
     }
 
     /// Answers a request, see [`Node::reply`].
@@ -152,28 +134,22 @@ impl Cx<'_> {
     /// # Errors
     /// As [`Node::reply`].
     pub fn reply(&mut self, to: ReplyTo, payload: impl Into<Bytes>) -> Result<(), ReplyError> {
-        let payload = payload.into();
-        let result = self.node.reply(self.now, to, payload.clone());
-        self.said.commands.push(Command::Reply { to, payload, result });
-        result
+        self.node.reply(self.now, to, payload.into())
     }
 
     /// Closes a request without an answer, see [`Node::ignore`].
     pub fn ignore(&mut self, to: ReplyTo) {
         self.node.ignore(self.now, to);
-        self.said.commands.push(Command::Ignore(to));
     }
 
     /// Forgets a message, see [`Node::cancel_send`].
     pub fn cancel_send(&mut self, id: SendId) {
         self.node.cancel_send(id);
-        self.said.commands.push(Command::CancelSend(id));
     }
 
     /// Forgets a request, see [`Node::cancel_request`].
     pub fn cancel_request(&mut self, id: RequestId) {
         self.node.cancel_request(id);
-        self.said.commands.push(Command::CancelRequest(id));
     }
 
     /// Asks the group for a token, which is higher than all before. Exactly one of [`Event::TokenDrawn`] and
@@ -182,9 +158,7 @@ impl Cx<'_> {
     /// # Errors
     /// [`DrawError`]; nothing was asked for.
     pub fn draw_token(&mut self) -> Result<DrawId, DrawError> {
-        let result = self.node.draw_token(self.now);
-        self.said.commands.push(Command::DrawToken { result });
-        result
+        self.node.draw_token(self.now)
     }
 
     /// Asks for a lock, see [`Node::lock`].
@@ -192,9 +166,7 @@ impl Cx<'_> {
     /// # Errors
     /// As [`Node::lock`].
     pub fn lock(&mut self, request: LockRequest) -> Result<LockId, LockError> {
-        let result = self.node.lock(self.now, request.clone());
-        self.said.commands.push(Command::Lock { request, result });
-        result
+        self.node.lock(self.now, request)
     }
 
     /// Gives a lock back, or gives up waiting for it, see [`Node::unlock`].
@@ -202,9 +174,7 @@ impl Cx<'_> {
     /// # Errors
     /// As [`Node::unlock`].
     pub fn unlock(&mut self, id: LockId) -> Result<(), LockError> {
-        let result = self.node.unlock(self.now, id);
-        self.said.commands.push(Command::Unlock { id, result });
-        result
+        self.node.unlock(self.now, id)
     }
 
     /// Changes the length of a lock's leases, see [`Node::set_lock_ttl`].
@@ -212,9 +182,7 @@ impl Cx<'_> {
     /// # Errors
     /// As [`Node::set_lock_ttl`].
     pub fn set_lock_ttl(&mut self, id: LockId, ttl: Duration) -> Result<(), LockError> {
-        let result = self.node.set_lock_ttl(self.now, id, ttl);
-        self.said.commands.push(Command::SetLockTtl { id, ttl, result });
-        result
+        self.node.set_lock_ttl(self.now, id, ttl)
     }
 
     /// Asks who holds and waits for locks, see [`Node::list_locks`].
@@ -222,9 +190,7 @@ impl Cx<'_> {
     /// # Errors
     /// As [`Node::list_locks`].
     pub fn list_locks(&mut self, filter: LockFilter, after: Option<LockCursor>) -> Result<LockId, LockError> {
-        let result = self.node.list_locks(self.now, filter, after);
-        self.said.commands.push(Command::ListLocks { result });
-        result
+        self.node.list_locks(self.now, filter, after)
     }
 
     /// Takes a lock from whoever holds it by this token, see [`Node::revoke_lock`].
@@ -232,19 +198,12 @@ impl Cx<'_> {
     /// # Errors
     /// As [`Node::revoke_lock`].
     pub fn revoke_lock(&mut self, token: u64, at_once: bool) -> Result<LockId, LockError> {
-        let result = self.node.revoke_lock(self.now, token, at_once);
-        self.said.commands.push(Command::RevokeLock {
-            token,
-            at_once,
-            result,
-        });
-        result
+        self.node.revoke_lock(self.now, token, at_once)
     }
 
     /// Leaves the cluster, see [`Node::leave`].
     pub fn leave(&mut self) {
         self.node.leave(self.now);
-        self.said.commands.push(Command::Leave);
     }
 
     /// Resolves the seed names again, see [`Node::refresh`].
@@ -252,8 +211,7 @@ impl Cx<'_> {
         self.node.refresh(self.now);
     }
 
-    /// Gives anything else to the node, with the time on its clock. Commands that checkers follow ([`Command`]) have
-    /// methods of their own.
+    /// Gives anything else to the node, with the time on its clock.
     pub fn node_mut<T>(&mut self, act: impl FnOnce(&mut Node, Instant) -> T) -> T {
         act(self.node, self.now)
     }

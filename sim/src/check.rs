@@ -43,7 +43,7 @@ impl<E: fmt::Display> Outcome for Result<(), E> {
 ///     let mut sim = Sim::builder().schedule(schedule).build();
 ///     sim.run_for(chaos);
 ///     sim.heal();
-///     let whole = |sim: &Sim| sim.apps().all(|(node, _)| sim.node(node).members().count() + 1 == sim.apps().count());
+///     let whole = |sim: &Sim| sim.apps().all(|(node, _)| sim.node_of(node).members().count() + 1 == sim.apps().count());
 ///     match sim.run_until(Duration::from_secs(90), whole) {
 ///         true => Ok(()),
 ///         false => Err("they did not find each other again"),

@@ -386,6 +386,7 @@ impl Coverage {
             | Command::SetLockTtl { .. }
             | Command::ListLocks { .. }
             | Command::RevokeLock { .. }
+            | Command::WatchLock { .. }
             | Command::Leave => {}
         }
     }

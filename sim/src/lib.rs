@@ -13,7 +13,7 @@
 //! let a = sim.start(config());
 //! let b = sim.start(config().seed(sim.addr(a).to_string()));
 //! sim.run_for(Duration::from_secs(1));
-//! assert_eq!(sim.node(b).members().next().map(|member| member.id), Some(sim.id(a)));
+//! assert_eq!(sim.node_of(b).members().next().map(|member| member.id), Some(sim.id(a)));
 //! ```
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,7 @@ mod fault;
 pub mod html;
 mod network;
 mod observe;
+mod program;
 mod recording;
 mod run;
 mod schedule;
@@ -48,6 +49,9 @@ pub use coverage::only_beyond;
 pub use fault::{Corruption, Delay, Difference, DnsFault, Fault, FaultKind, Host, HostSet};
 pub use network::{Captured, Link};
 pub use observe::{Command, Datagram, Fate, Observer, Provenance, Seen, Violation};
+pub use program::{Env, Sleep, Start, Task};
+#[doc(no_inline)]
+pub use quorate::{self, Cluster, Filter, StartError};
 #[doc(no_inline)]
 pub use quorate_core::{
     Config, Duration, Event, Instant, LeaveReason, Member, Message, NodeId, ReplyTo, Role, Target,
@@ -55,12 +59,12 @@ pub use quorate_core::{
 #[cfg(feature = "planted-bugs")]
 pub use quorate_core::{ParsePlantedBugError, Planted, PlantedBug, plant};
 pub use recording::Recording;
-pub use run::{Report, group_bound, recovery_bound, run, run_observed};
+pub use run::{Report, group_bound, recovery_bound, run, run_observed, run_program, run_program_observed};
 pub use schedule::{
     Crypto, Draw, Invalid, Kinds, MAX_CHAOS, MAX_FAULTS, MAX_HOSTS, ParseError, Schedule, Shrunk, Workload,
     scenario, shrink,
 };
-pub use sim::{Builder, Sim};
+pub use sim::{Builder, Sim, block_on};
 pub use workload::Users;
 pub use world::{NodeIndex, Process, World};
 

@@ -2,11 +2,8 @@
 
 use crate::fault::FaultKind;
 use crate::world::{NodeIndex, World};
-use bytes::Bytes;
-use quorate_core::{
-    Config, DrawError, DrawId, Duration, Event, Instant, LockError, LockId, LockRequest, Message, ReplyError,
-    ReplyTo, RequestId, SendError, SendId, Target,
-};
+pub use quorate_core::journal::Command;
+use quorate_core::{Config, Duration, Event, Instant, Message};
 use std::net::SocketAddr;
 
 /// Sees everything that happens in a run, at its true time. A checker is an observer that objects.
@@ -81,92 +78,6 @@ pub enum Fate {
     Cut,
     /// It is too long for the way.
     TooLong,
-}
-
-/// What a process was told to do by its application, and what it said to that at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// See [`Node::send`](quorate_core::Node::send).
-    Send {
-        /// To whom.
-        to: Target,
-        /// What.
-        payload: Bytes,
-        /// When to give up, on the host's clock; `None` stands for `message_timeout`.
-        deadline: Option<Instant>,
-        /// How it went.
-        result: Result<SendId, SendError>,
-    },
-    /// See [`Node::request`](quorate_core::Node::request).
-    Request {
-        /// To whom.
-        to: Target,
-        /// What.
-        payload: Bytes,
-        /// When to give up, on the host's clock; `None` stands for `message_timeout`.
-        deadline: Option<Instant>,
-        /// How it went.
-        result: Result<RequestId, SendError>,
-    },
-    /// See [`Node::reply`](quorate_core::Node::reply).
-    Reply {
-        /// To what.
-        to: ReplyTo,
-        /// What.
-        payload: Bytes,
-        /// How it went.
-        result: Result<(), ReplyError>,
-    },
-    /// See [`Node::ignore`](quorate_core::Node::ignore).
-    Ignore(ReplyTo),
-    /// See [`Cx::draw_token`](crate::Cx::draw_token).
-    DrawToken {
-        /// How it went.
-        result: Result<DrawId, DrawError>,
-    },
-    /// See [`Node::lock`](quorate_core::Node::lock).
-    Lock {
-        /// What is asked for.
-        request: LockRequest,
-        /// How it went.
-        result: Result<LockId, LockError>,
-    },
-    /// See [`Node::unlock`](quorate_core::Node::unlock).
-    Unlock {
-        /// Which lock, or request for one.
-        id: LockId,
-        /// How it went.
-        result: Result<(), LockError>,
-    },
-    /// See [`Node::set_lock_ttl`](quorate_core::Node::set_lock_ttl).
-    SetLockTtl {
-        /// Which lock.
-        id: LockId,
-        /// How long its leases are to be.
-        ttl: Duration,
-        /// How it went.
-        result: Result<(), LockError>,
-    },
-    /// See [`Node::list_locks`](quorate_core::Node::list_locks).
-    ListLocks {
-        /// How it went.
-        result: Result<LockId, LockError>,
-    },
-    /// See [`Node::revoke_lock`](quorate_core::Node::revoke_lock).
-    RevokeLock {
-        /// The token by which it is held.
-        token: u64,
-        /// Whether it is free before its holder has stopped.
-        at_once: bool,
-        /// How it went.
-        result: Result<LockId, LockError>,
-    },
-    /// See [`Node::cancel_send`](quorate_core::Node::cancel_send).
-    CancelSend(SendId),
-    /// See [`Node::cancel_request`](quorate_core::Node::cancel_request).
-    CancelRequest(RequestId),
-    /// See [`Node::leave`](quorate_core::Node::leave).
-    Leave,
 }
 
 /// Something that happened.

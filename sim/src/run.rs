@@ -4,13 +4,15 @@ mod groups;
 #[cfg(test)]
 mod tests;
 
-use crate::app::App;
+use crate::app::{App, Idle};
 use crate::checkers::Coverage;
 use crate::observe::{Observer, Violation};
+use crate::program::Env;
 use crate::schedule::Schedule;
-use crate::sim::Sim;
+use crate::sim::{Builder, Sim};
 use crate::workload::Users;
 use crate::world::{NodeIndex, Process, START};
+use quorate::Cluster;
 use quorate_core::{Config, Duration};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +53,8 @@ pub struct Report {
 /// # Panics
 /// If the schedule is not valid.
 pub fn run(schedule: &Schedule, checkers: bool) -> Report {
-    drive(schedule, checkers, Vec::new()).0
+    let build = |builder: Builder| users(schedule, builder);
+    drive(schedule, checkers, Vec::new(), build, try_out).0
 }
 
 /// As [`run`]; somebody sees everything that happens.
@@ -59,7 +62,78 @@ pub fn run(schedule: &Schedule, checkers: bool) -> Report {
 /// # Panics
 /// If the schedule is not valid.
 pub fn run_observed<O: Observer>(schedule: &Schedule, checkers: bool, observer: O) -> (Report, O) {
-    let (report, observers) = drive(schedule, checkers, vec![Box::new(observer)]);
+    let build = |builder: Builder| users(schedule, builder);
+    observed(drive(
+        schedule,
+        checkers,
+        vec![Box::new(observer)],
+        build,
+        try_out,
+    ))
+}
+
+/// As [`run`], with a program of yours on every host in place of the built-in users: each process that starts runs it
+/// anew, as [`Sim::node`] says. `make` is called once for each run, and makes what its processes share.
+///
+/// ```
+/// use quorate_sim::{Draw, Duration, Schedule, check, run_program};
+///
+/// check(|seed| {
+///     let chaos = Duration::from_secs(10);
+///     let schedule = Schedule::draw(seed, &Draw { chaos, ..Draw::default() });
+///     let report = run_program(&schedule, || {
+///         |cluster, env| async move {
+///             let mut messages = cluster.messages();
+///             env.spawn(async move { while messages.next().await.is_some() {} });
+///             while cluster.broadcast("tick").await.is_ok() {
+///                 env.sleep(Duration::from_secs(1)).await;
+///             }
+///         }
+///     });
+///     report.violation.map_or(Ok(()), Err)
+/// });
+/// ```
+///
+/// # Panics
+/// If the schedule is not valid.
+pub fn run_program<P, F>(schedule: &Schedule, make: impl Fn() -> P) -> Report
+where
+    P: Fn(Cluster, Env) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    drive_program(schedule, Vec::new(), make()).0
+}
+
+/// As [`run_program`]; somebody sees everything that happens.
+///
+/// # Panics
+/// If the schedule is not valid.
+pub fn run_program_observed<P, F, O: Observer>(
+    schedule: &Schedule,
+    make: impl Fn() -> P,
+    observer: O,
+) -> (Report, O)
+where
+    P: Fn(Cluster, Env) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    observed(drive_program(schedule, vec![Box::new(observer)], make()))
+}
+
+fn drive_program<F>(
+    schedule: &Schedule,
+    observers: Vec<Box<dyn Observer>>,
+    program: impl Fn(Cluster, Env) -> F + 'static,
+) -> (Report, Vec<Box<dyn Observer>>)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let build = |builder: Builder| builder.program(program).build_with(|_| Idle);
+    drive(schedule, true, observers, build, |_, _| {})
+}
+
+/// Finds the observer that was put among all.
+fn observed<O: Observer>((report, observers): (Report, Vec<Box<dyn Observer>>)) -> (Report, O) {
     let found = observers
         .into_iter()
         .find_map(|observer| (observer as Box<dyn Any>).downcast().ok());
@@ -69,12 +143,19 @@ pub fn run_observed<O: Observer>(schedule: &Schedule, checkers: bool, observer: 
     )
 }
 
-fn drive(
+/// Builds a simulation of the built-in users.
+fn users(schedule: &Schedule, builder: Builder) -> Sim<Users> {
+    let (workload, until, max_ttl) = (schedule.workload, START + schedule.chaos, schedule.max_ttl);
+    builder.build_with(move |_| Users::new(workload, until, max_ttl))
+}
+
+fn drive<A: App>(
     schedule: &Schedule,
     checkers: bool,
     observers: Vec<Box<dyn Observer>>,
+    build: impl FnOnce(Builder) -> Sim<A>,
+    try_out: impl FnOnce(&mut Sim<A>, &Config),
 ) -> (Report, Vec<Box<dyn Observer>>) {
-    let (workload, until, max_ttl) = (schedule.workload, START + schedule.chaos, schedule.max_ttl);
     let mut builder = Sim::builder()
         .schedule(schedule.clone())
         .checkers(checkers)
@@ -82,10 +163,10 @@ fn drive(
     for observer in observers {
         builder = builder.boxed_observer(observer);
     }
-    let mut sim = builder.build_with(move |_| Users::new(workload, until, max_ttl));
+    let mut sim = build(builder);
     let mut recovered_after = None;
     let played = catch_unwind(AssertUnwindSafe(|| {
-        recovered_after = play(&mut sim, schedule);
+        recovered_after = play(&mut sim, schedule, try_out);
     }));
     let panicked = played.err().map(|payload| Violation {
         what: panic_message(&*payload),
@@ -126,7 +207,11 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Plays the chaos, then the calm; returns how long the recovery took.
-fn play(sim: &mut Sim<Users>, schedule: &Schedule) -> Option<Duration> {
+fn play<A: App>(
+    sim: &mut Sim<A>,
+    schedule: &Schedule,
+    try_out: impl FnOnce(&mut Sim<A>, &Config),
+) -> Option<Duration> {
     sim.run_for(schedule.chaos);
     sim.heal();
     let config = sim
@@ -168,7 +253,7 @@ pub fn recovery_bound(config: &Config) -> Duration {
     refresh + 4 * config.heal_interval + 4 * config.heartbeat_timeout
 }
 
-fn recover(sim: &mut Sim<Users>, bound: Duration) -> Option<Duration> {
+fn recover<A: App>(sim: &mut Sim<A>, bound: Duration) -> Option<Duration> {
     let healed = sim.world().now();
     while sim.violations().is_empty() {
         let missing = unsettled(sim);
@@ -186,7 +271,7 @@ fn recover(sim: &mut Sim<Users>, bound: Duration) -> Option<Duration> {
 }
 
 /// Returns what still keeps the cluster from being whole.
-fn unsettled(sim: &Sim<Users>) -> Vec<String> {
+fn unsettled<A: App>(sim: &Sim<A>) -> Vec<String> {
     let world = sim.world();
     let live = |process: &Process| process.is_live() && process.member;
     let members: Vec<_> = world.processes().filter(|(_, process)| live(process)).collect();

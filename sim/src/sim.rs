@@ -3,20 +3,24 @@
 mod builder;
 mod faults;
 mod processes;
+mod programs;
 #[cfg(test)]
 mod tests;
 
 pub use builder::Builder;
+pub use programs::block_on;
 
 use crate::app::{App, Cx, Recorder, Said};
 use crate::dns::Dns;
 use crate::fault::Host;
 use crate::network::{Captured, Chances, InFlight, Link, Network, head};
-use crate::observe::{Datagram, Fate, Observer, Provenance, Seen, Violation};
+use crate::observe::{Command, Datagram, Fate, Observer, Provenance, Seen, Violation};
+use crate::program::{Hub, Program, Tasks};
 use crate::schedule::Crypto;
 use crate::trace::TraceHash;
 use crate::world::{NodeIndex, World, host_of};
 use faults::Agenda;
+use quorate_core::journal::Entry;
 use quorate_core::{Config, Duration, Event, Instant, Node, ResolveId, SendFailure, Stats};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
@@ -25,6 +29,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::Hash as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// As many datagrams wait for a process as a socket's buffer has room for.
 const SOCKET_BUFFER: usize = 1024;
@@ -41,6 +46,7 @@ enum Purpose {
     Replay,
     Dns,
     Start,
+    Beside,
 }
 
 /// Streams of processes begin here: one for the node and one for the application of each start on each host.
@@ -55,6 +61,8 @@ fn stream(seed: u64, number: u64) -> ChaCha8Rng {
 /// What the simulator keeps for a process, beyond what others may see.
 struct Slot<A> {
     app: A,
+    /// The tasks of a process that runs a program.
+    tasks: Option<Tasks>,
     rng: ChaCha8Rng,
     /// When the application wants to be woken, on the host's clock.
     timer: Option<Instant>,
@@ -78,6 +86,18 @@ struct Slot<A> {
 }
 
 impl<A> Slot<A> {
+    /// Notes that the process was handed the datagram of this number; returns whether it was before.
+    fn had_before(&mut self, number: u64) -> bool {
+        let (word, bit) = (number / 64, number % 64);
+        let word = usize::try_from(word).unwrap_or(usize::MAX);
+        if self.had.len() <= word {
+            self.had.resize(word + 1, 0);
+        }
+        let again = self.had[word] >> bit & 1 == 1;
+        self.had[word] |= 1 << bit;
+        again
+    }
+
     const fn reads(&self) -> bool {
         self.reading && !self.unread
     }
@@ -110,6 +130,15 @@ pub struct Sim<A: App = Recorder> {
     handled: u64,
     said: Said,
     buf: Vec<u8>,
+    journal: Vec<Entry>,
+    hub: Arc<Hub>,
+    /// What runs on hosts that have no program of their own: an application if this is none.
+    program: Option<Program>,
+    programs: BTreeMap<Host, Program>,
+    /// What runs beside all processes.
+    beside: Option<Tasks>,
+    /// How often in a row tasks were polled without any time passing.
+    turns: u32,
 }
 
 impl Sim<Recorder> {
@@ -213,25 +242,27 @@ impl<A: App> Sim<A> {
     /// Lets the next thing happen, if it happens before `end` (true time) or then; otherwise time moves to `end`, and
     /// false is returned. With a collected violation nothing happens any more.
     ///
-    /// At the same instant faults come first, then datagrams, then timers.
+    /// At the same instant tasks come first that can go on, then faults, then datagrams, then timers.
     pub fn step(&mut self, end: Instant) -> bool {
         if !self.violations.is_empty() {
             return false;
         }
-        let agenda = self.agenda.next_at();
-        let datagram = self.network.next_at().unwrap_or(Instant::FAR_FUTURE);
-        let timer = self
-            .timers
-            .peek()
-            .map_or(Instant::FAR_FUTURE, |Reverse((at, _))| *at);
-        let next = datagram.min(timer).min(agenda);
+        if let Some(turn) = self.hub.pop() {
+            self.take_turn(turn);
+            return true;
+        }
+        let [agenda, beside, datagram, timer] = self.due();
+        let next = datagram.min(timer).min(agenda).min(beside);
+        self.turns = 0;
         if next > end {
-            self.world.now = end.max(self.world.now);
+            self.world.advance(end);
             return false;
         }
-        self.world.now = self.world.now.max(next);
+        self.world.advance(next);
         if agenda == next {
             self.do_next_on_agenda();
+        } else if beside == next {
+            self.attend_beside();
         } else if datagram == next {
             if let Some(flying) = self.network.take() {
                 self.arrive(flying);
@@ -243,6 +274,19 @@ impl<A: App> Sim<A> {
             self.attend(index);
         }
         true
+    }
+
+    /// Returns when the first things are due that are on the agenda, beside all processes, on the network, and wanted by
+    /// processes.
+    fn due(&self) -> [Instant; 4] {
+        [
+            self.agenda.next_at(),
+            self.beside_due(),
+            self.network.next_at().unwrap_or(Instant::FAR_FUTURE),
+            self.timers
+                .peek()
+                .map_or(Instant::FAR_FUTURE, |Reverse((at, _))| *at),
+        ]
     }
 
     /// Ends the check: asks every observer whether what is there now may be. Call it when everything had time to
@@ -282,6 +326,9 @@ impl<A: App> Sim<A> {
         let Some(index) = receiver.filter(|&index| self.world.process(index).ended.is_none()) else {
             return self.undelivered(flying);
         };
+        if self.world.process(index).is_driven() {
+            return self.put_into_socket(index, flying);
+        }
         let slot = &mut self.slots[index.0];
         let waits = self.world.processes[index.0].paused.is_some()
             || self.world.now < slot.busy_until
@@ -306,17 +353,12 @@ impl<A: App> Sim<A> {
     fn deliver(&mut self, index: NodeIndex, mut flying: InFlight) {
         let slot = &mut self.slots[index.0];
         let process = &mut self.world.processes[index.0];
-        let Some(node) = process.node.as_mut() else {
+        let host = process.host;
+        let Some(node) = process.node_mut() else {
             return;
         };
-        let local = self.world.machines[process.host.0].clock.read(self.world.now);
-        let (word, bit) = (flying.datagram.number / 64, flying.datagram.number % 64);
-        let word = usize::try_from(word).unwrap_or(usize::MAX);
-        if slot.had.len() <= word {
-            slot.had.resize(word + 1, 0);
-        }
-        let again = slot.had[word] >> bit & 1 == 1;
-        slot.had[word] |= 1 << bit;
+        let local = self.world.machines[host.0].clock.read(self.world.now);
+        let again = slot.had_before(flying.datagram.number);
         slot.busy_until = self.world.now + slot.cost;
         let before = opened(node.stats());
         node.handle_datagram(local, flying.datagram.from, &mut flying.payload);
@@ -334,6 +376,9 @@ impl<A: App> Sim<A> {
 
     /// Gives a process its turn: what waits for it first, then its timers, as a driver does.
     fn attend(&mut self, index: NodeIndex) {
+        if self.slots[index.0].tasks.is_some() {
+            return self.attend_tasks(index);
+        }
         loop {
             let process = &self.world.processes[index.0];
             let slot = &mut self.slots[index.0];
@@ -365,7 +410,7 @@ impl<A: App> Sim<A> {
 
     fn wake(&mut self, index: NodeIndex, local: Instant) {
         let slot = &mut self.slots[index.0];
-        let Some(node) = self.world.processes[index.0].node.as_mut() else {
+        let Some(node) = self.world.processes[index.0].node_mut() else {
             return;
         };
         let late = node
@@ -384,7 +429,7 @@ impl<A: App> Sim<A> {
         let slot = &mut self.slots[index.0];
         let process = &mut self.world.processes[index.0];
         let now = self.world.machines[process.host.0].clock.read(self.world.now);
-        let node = process.node.as_mut()?;
+        let node = process.node_mut()?;
         let result = call(
             &mut slot.app,
             &mut Cx {
@@ -396,22 +441,58 @@ impl<A: App> Sim<A> {
                 said: &mut self.said,
             },
         );
+        self.report_journal(index);
         if !self.said.is_empty() {
-            self.report(index);
+            self.report();
         }
         Some(result)
     }
 
-    fn report(&mut self, index: NodeIndex) {
-        let said = std::mem::take(&mut self.said);
-        for command in &said.commands {
-            if *command == crate::observe::Command::Leave {
-                self.world.processes[index.0]
-                    .leaving
-                    .get_or_insert(self.world.now);
-            }
-            self.see(&Seen::Command { node: index, command });
+    /// Shows what passed the face of a node since this was done last; returns whether anything did.
+    fn report_journal(&mut self, index: NodeIndex) -> bool {
+        let node = self.world.processes[index.0].node_mut();
+        let Some(node) = node.filter(|node| node.has_journal()) else {
+            return false;
+        };
+        let mut journal = std::mem::take(&mut self.journal);
+        node.take_journal(&mut journal);
+        for entry in journal.drain(..) {
+            self.report_entry(index, &entry);
         }
+        self.journal = journal;
+        true
+    }
+
+    fn report_entry(&mut self, node: NodeIndex, entry: &Entry) {
+        match entry {
+            Entry::Command(command) => {
+                if *command == Command::Leave {
+                    let now = self.world.now;
+                    self.world.processes[node.0].leaving.get_or_insert(now);
+                }
+                self.see(&Seen::Command { node, command });
+            }
+            &Entry::Woke(late) => {
+                let slot = &mut self.slots[node.0];
+                slot.busy_until = self.world.now + slot.cost;
+                slot.wakes += 1;
+                self.handled += 1;
+                self.see(&Seen::Woke { node, late });
+            }
+            Entry::Event(event) => {
+                self.trace.number(node.0 as u64);
+                event.hash(&mut self.trace);
+                self.see(&Seen::Event { node, event });
+            }
+            Entry::Message(message) => {
+                self.trace.bytes(&message.payload);
+                self.see(&Seen::Message { node, message });
+            }
+        }
+    }
+
+    fn report(&mut self) {
+        let said = std::mem::take(&mut self.said);
         for name in said.covered {
             *self.covered.entry(name).or_default() += 1;
         }
@@ -422,6 +503,9 @@ impl<A: App> Sim<A> {
 
     /// Does everything that a node wants done.
     fn flush(&mut self, index: NodeIndex) {
+        if self.world.process(index).is_driven() {
+            return self.wake_driver(index);
+        }
         let mut buf = std::mem::take(&mut self.buf);
         while self.flush_one(index, &mut buf) {}
         self.buf = buf;
@@ -437,7 +521,7 @@ impl<A: App> Sim<A> {
         }
         let host = process.host;
         let local = self.world.machines[host.0].clock.read(self.world.now);
-        let Some(node) = process.node.as_mut() else {
+        let Some(node) = process.node_mut() else {
             return false;
         };
         if let Some(event) = node.poll_event() {
@@ -477,14 +561,14 @@ impl<A: App> Sim<A> {
         let Some(transmit) = node.poll_transmit(local, buf) else {
             return false;
         };
-        let from = process.addr;
-        self.trace.number(self.world.now.as_nanos());
-        self.trace.bytes(buf);
-        self.send(index, from, transmit.to, buf);
+        self.send(index, transmit.to, buf, false);
         true
     }
 
-    fn send(&mut self, sender: NodeIndex, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+    fn send(&mut self, sender: NodeIndex, to: SocketAddr, payload: &[u8], lost: bool) {
+        self.trace.number(self.world.now.as_nanos());
+        self.trace.bytes(payload);
+        let from = self.world.process(sender).addr;
         let datagram = Datagram {
             number: self.network.number(),
             sender: Some(sender),
@@ -496,7 +580,11 @@ impl<A: App> Sim<A> {
             provenance: Provenance::Original,
         };
         let way = (Some(self.world.process(sender).host), self.host_at(to));
-        self.network.send(self.world.now, way, datagram, payload);
+        if lost {
+            self.network.fates.push((datagram, Fate::Lost));
+        } else {
+            self.network.send(self.world.now, way, datagram, payload);
+        }
         self.tell_fates();
     }
 
@@ -520,13 +608,16 @@ impl<A: App> Sim<A> {
     fn resolved(&mut self, index: NodeIndex, id: ResolveId, addrs: &[SocketAddr]) {
         let process = &mut self.world.processes[index.0];
         let local = self.world.machines[process.host.0].clock.read(self.world.now);
-        if let Some(node) = process.node.as_mut() {
+        if let Some(node) = process.node_mut() {
             node.handle_resolved(local, id, addrs);
             self.flush(index);
         }
     }
 
     fn rearm(&mut self, index: NodeIndex) {
+        if self.slots[index.0].tasks.is_some() {
+            return self.rearm_tasks(index);
+        }
         let slot = &mut self.slots[index.0];
         let process = &self.world.processes[index.0];
         // A paused process's timers wait with it; they are armed again when it goes on.
@@ -544,6 +635,11 @@ impl<A: App> Sim<A> {
             (Some(due), true) => due,
             (None, true) => return,
         };
+        self.arm(index, at);
+    }
+
+    fn arm(&mut self, index: NodeIndex, at: Instant) {
+        let slot = &mut self.slots[index.0];
         let at = at.max(self.world.now).max(slot.busy_until);
         if slot.armed.is_none_or(|armed| at < armed) {
             slot.armed = Some(at);

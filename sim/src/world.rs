@@ -2,9 +2,13 @@
 
 use crate::clock::Clock;
 use crate::fault::Host;
+use crate::program::{HostClock, SimIo};
+use quorate::Driver;
 use quorate_core::{Config, Duration, Instant, Node, NodeId, WallTime};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names a process of a run; one that was restarted is a new process on an old host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,13 +49,60 @@ pub struct Process {
     /// Whether it is meant to belong to the cluster. Strangers are not.
     pub member: bool,
     /// `None` once it has crashed.
-    pub(crate) node: Option<Node>,
+    pub(crate) engine: Option<Engine>,
+}
+
+/// What drives the node of a process.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    /// The simulator itself, for an [`App`](crate::App).
+    Plain(Box<Node>),
+    /// The driver that drives real ones, for a program.
+    Driven(Box<Driver<SimIo>>),
+}
+
+impl Engine {
+    pub(crate) const fn node_mut(&mut self) -> &mut Node {
+        match self {
+            Self::Plain(node) => node,
+            Self::Driven(driver) => driver.node_mut(),
+        }
+    }
 }
 
 impl Process {
     /// Returns the node, unless it has crashed.
     pub const fn node(&self) -> Option<&Node> {
-        self.node.as_ref()
+        match &self.engine {
+            Some(Engine::Plain(node)) => Some(node),
+            Some(Engine::Driven(driver)) => Some(driver.node()),
+            None => None,
+        }
+    }
+
+    pub(crate) const fn node_mut(&mut self) -> Option<&mut Node> {
+        match &mut self.engine {
+            Some(engine) => Some(engine.node_mut()),
+            None => None,
+        }
+    }
+
+    /// Returns the driver, if the process runs a program.
+    pub(crate) const fn driver_mut(&mut self) -> Option<&mut Driver<SimIo>> {
+        match &mut self.engine {
+            Some(Engine::Driven(driver)) => Some(driver),
+            _ => None,
+        }
+    }
+
+    /// Returns whether so many messages wait for its program that it is handed no more.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(&self.engine, Some(Engine::Driven(driver)) if driver.is_full())
+    }
+
+    /// Returns whether it runs a program.
+    pub(crate) const fn is_driven(&self) -> bool {
+        matches!(self.engine, Some(Engine::Driven(_)))
     }
 
     /// Returns whether the process is there, paused or not, and not on its way out.
@@ -64,16 +115,28 @@ impl Process {
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) clock: Clock,
+    /// The same, for programs.
+    shown: Arc<Mutex<Clock>>,
     pub(crate) starts: u32,
     /// By how much its wall clock is off since everything stopped, and in all, in microseconds.
     pub(crate) wall_blackout: i64,
     pub(crate) wall_off: i64,
 }
 
+impl Machine {
+    /// Does something to the clock.
+    pub(crate) fn set_clock(&mut self, change: impl FnOnce(&mut Clock)) {
+        change(&mut self.clock);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.clock;
+    }
+}
+
 /// Everything that is true in a run, for observers to look at.
 #[derive(Debug)]
 pub struct World {
     pub(crate) now: Instant,
+    /// The same, for programs.
+    shown: Arc<AtomicU64>,
     pub(crate) processes: Vec<Process>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) ids: BTreeMap<NodeId, NodeIndex>,
@@ -85,9 +148,10 @@ pub struct World {
 }
 
 impl World {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             now: START,
+            shown: Arc::new(AtomicU64::new(START.as_nanos())),
             processes: Vec::new(),
             machines: Vec::new(),
             ids: BTreeMap::new(),
@@ -95,6 +159,18 @@ impl World {
             elsewhere: BTreeMap::new(),
             healed: None,
         }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&mut self, to: Instant) {
+        self.now = self.now.max(to);
+        self.shown.store(self.now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Returns the clock of a host, or one that is always right, for programs.
+    pub(crate) fn clock_of(&self, host: Option<Host>) -> HostClock {
+        let clock = host.map_or_else(Arc::default, |host| Arc::clone(&self.machines[host.0].shown));
+        HostClock::new(Arc::clone(&self.shown), clock)
     }
 
     /// Returns the true time.

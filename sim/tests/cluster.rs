@@ -21,12 +21,12 @@ fn cluster(world: &mut Sim, count: usize, config: impl Fn() -> Config) -> Vec<No
 }
 
 fn sees(world: &Sim, node: NodeIndex, count: usize) -> bool {
-    world.node(node).members().count() == count
+    world.node_of(node).members().count() == count
 }
 
 fn all_see_each_other(world: &Sim, nodes: &[NodeIndex]) -> bool {
     nodes.iter().all(|&node| {
-        let ids: Vec<_> = world.node(node).members().map(|member| member.id).collect();
+        let ids: Vec<_> = world.node_of(node).members().map(|member| member.id).collect();
         ids.len() == nodes.len() - 1 && nodes.iter().all(|&n| n == node || ids.contains(&world.id(n)))
     })
 }
@@ -54,7 +54,7 @@ fn nodes_find_each_other_by_name_by_address_and_by_gossip() {
             "{crypto:?}"
         );
         for node in [a, b, c] {
-            assert!(world.run_until(secs(5), |w| w.node(node).status(w.now()).ready));
+            assert!(world.run_until(secs(5), |w| w.node_of(node).status(w.now()).ready));
         }
     }
 }
@@ -73,7 +73,7 @@ fn names_metadata_and_roles_travel() {
             .metadata(vec![9; 512]),
     );
     world.run_for(secs(5));
-    let look = |viewer, subject| world.node(viewer).member(world.id(subject)).expect("a member");
+    let look = |viewer, subject| world.node_of(viewer).member(world.id(subject)).expect("a member");
     for viewer in [b, c] {
         let member = look(viewer, a);
         assert_eq!(
@@ -119,7 +119,7 @@ fn a_polite_leaver_is_gone_at_once_and_its_node_is_done() {
         w.events(nodes[2]).iter().any(|(_, e)| *e == Event::LeaveDone)
     }));
     assert_eq!(left(&world, nodes[0], nodes[2]), Some(LeaveReason::Left));
-    assert_eq!(world.node(nodes[2]).poll_timeout(), None);
+    assert_eq!(world.node_of(nodes[2]).poll_timeout(), None);
     let refused = world.with(nodes[2], |node| node.send(Target::All, Bytes::new(), None));
     assert_eq!(refused, Err(SendError::Leaving));
 }
@@ -188,7 +188,7 @@ fn two_halves_that_forgot_each_other_meet_again() {
         };
         world.partition(left, right);
         world.run_for(secs(600));
-        assert!(nodes.iter().all(|&n| world.node(n).members().count() < 3));
+        assert!(nodes.iter().all(|&n| world.node_of(n).members().count() < 3));
         world.heal();
         assert!(
             world.run_until(secs(120), |w| all_see_each_other(w, &nodes)),
@@ -242,9 +242,10 @@ fn the_quorum_gate_opens_and_closes_and_broadcasts_wait_for_it() {
         result: Err(DeliveryError::NoQuorum),
     };
     assert!(world.events(a).iter().any(|(_, e)| *e == failed));
-    assert!(!world.node(a).has_quorum());
+    assert!(!world.node_of(a).has_quorum());
     let b = world.start(three().seed(world.addr(a).to_string()));
-    assert!(world.run_until(secs(2), |w| w.node(a).has_quorum() && w.node(b).has_quorum()));
+    assert!(world.run_until(secs(2), |w| w.node_of(a).has_quorum()
+        && w.node_of(b).has_quorum()));
     world.run_for(secs(1));
     let done = Event::SendDone {
         id: sent,
@@ -254,7 +255,7 @@ fn the_quorum_gate_opens_and_closes_and_broadcasts_wait_for_it() {
     assert!(world.events(a).iter().any(|(_, e)| *e == done));
     assert_eq!(&world.messages(b)[0].1.payload[..], b"hi");
     world.crash(b);
-    assert!(world.run_until(secs(5), |w| !w.node(a).has_quorum()));
+    assert!(world.run_until(secs(5), |w| !w.node_of(a).has_quorum()));
     let changes = world
         .events(a)
         .iter()
@@ -271,13 +272,13 @@ fn observers_are_not_counted_and_one_voter_is_its_own_quorum() {
     let b = world.start(config().seed(seed).role(Role::Observer));
     world.run_for(secs(3));
     assert!(sees(&world, a, 1) && sees(&world, b, 1));
-    assert!(!world.node(a).has_quorum());
+    assert!(!world.node_of(a).has_quorum());
     assert!(
-        !world.node(b).has_quorum(),
+        !world.node_of(b).has_quorum(),
         "an observer adopts the cluster's size"
     );
     let alone = world.start(config().cluster_size(1));
-    assert!(world.node(alone).has_quorum());
+    assert!(world.node_of(alone).has_quorum());
 }
 
 #[test]
@@ -290,7 +291,7 @@ fn other_settings_are_quarantined_on_both_sides_and_other_names_ignored() {
     let d = world.start(config().cluster_size(3).seed(seed));
     world.run_for(secs(15));
     for (node, other) in [(a, b), (b, a)] {
-        let status = world.node(node).status(world.now());
+        let status = world.node_of(node).status(world.now());
         assert_eq!(status.quarantined.len(), 1, "{status:?}");
         assert_eq!(status.quarantined[0].id, world.id(other));
         assert!(
@@ -306,7 +307,7 @@ fn other_settings_are_quarantined_on_both_sides_and_other_names_ignored() {
             .iter()
             .any(|(_, e)| matches!(e, Event::Rejected { .. }))
     );
-    assert!(world.node(a).stats().dropped(DropReason::OtherCluster) > 0);
+    assert!(world.node_of(a).stats().dropped(DropReason::OtherCluster) > 0);
 }
 
 #[test]
@@ -319,7 +320,7 @@ fn wrong_keys_and_plaintext_are_kept_out_and_named() {
     let c = world.start(Config::new(seed).insecure());
     world.run_for(secs(5));
     assert!(sees(&world, a, 0) && sees(&world, b, 0) && sees(&world, c, 0));
-    let stats = world.node(a).stats();
+    let stats = world.node_of(a).stats();
     assert!(stats.dropped(DropReason::UnknownKey) > 0);
     assert!(stats.dropped(DropReason::OtherFlavor) > 0);
     assert!(
@@ -328,7 +329,7 @@ fn wrong_keys_and_plaintext_are_kept_out_and_named() {
             .iter()
             .any(|(_, e)| matches!(e, Event::UnknownKey { .. }))
     );
-    assert!(!world.node(c).status(world.now()).secured);
+    assert!(!world.node_of(c).status(world.now()).secured);
 }
 
 #[test]
@@ -355,7 +356,7 @@ fn keys_rotate_without_losing_anybody_and_the_one_left_behind_is_named() {
             |(_, e)| matches!(e, Event::MemberLeft { member, .. } if member.id != world.id(nodes[3])),
         );
         assert_eq!(ups.count(), 0);
-        let usage = world.node(node).status(world.now()).key_usage;
+        let usage = world.node_of(node).status(world.now()).key_usage;
         assert_eq!(usage.len(), 1);
         assert_eq!(
             (usage[0].key, usage[0].sealing, usage[0].peers),
@@ -384,9 +385,9 @@ fn a_node_that_missed_a_rotation_learns_it_before_it_is_ready() {
     assert!(world.run_until(secs(5), |w| {
         w.events(behind).iter().any(|(_, e)| *e == Event::Ready)
     }));
-    let seen = world.node(behind).status(world.now()).unknown_keys;
+    let seen = world.node_of(behind).status(world.now()).unknown_keys;
     assert_eq!(seen, [(here, Key::from_bytes([8; 32]).id())]);
-    let seen = world.node(other).status(world.now()).unknown_keys;
+    let seen = world.node_of(other).status(world.now()).unknown_keys;
     assert_eq!(seen, [(world.addr(behind), Key::from_bytes([7; 32]).id())]);
 }
 

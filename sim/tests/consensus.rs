@@ -114,12 +114,12 @@ impl Cluster {
     }
 
     fn replica(&self, node: NodeIndex) -> &Replica {
-        self.sim.node(node).replica()
+        self.sim.node_of(node).replica()
     }
 
     fn status(&self, node: NodeIndex) -> ConsensusStatus {
         let local = self.sim.now();
-        let status = self.sim.node(node).status(local).consensus;
+        let status = self.sim.node_of(node).status(local).consensus;
         status.expect("cluster_size is set")
     }
 
@@ -271,7 +271,7 @@ fn who_starts_while_a_group_exists_founds_no_other() {
         cluster.kill(old);
         let new = cluster.start_again(old);
         cluster.sim.run_for(secs(3));
-        founded += cluster.sim.node(new).stats().groups_founded;
+        founded += cluster.sim.node_of(new).stats().groups_founded;
         assert!(cluster.runs_until(secs(20), Cluster::is_seated));
     }
     assert_eq!((cluster.group(), founded), (group, 0));
@@ -552,14 +552,14 @@ fn rolling_updates_keep_the_group() {
                 let new = cluster.start();
                 cluster
                     .sim
-                    .run_until(secs(20), |sim| !slow || sim.node(new).is_settled());
+                    .run_until(secs(20), |sim| !slow || sim.node_of(new).is_settled());
             }
             cluster.leave(old);
             if surge == 0 {
                 let new = cluster.start();
                 cluster
                     .sim
-                    .run_until(secs(20), |sim| !slow || sim.node(new).is_settled());
+                    .run_until(secs(20), |sim| !slow || sim.node_of(new).is_settled());
             }
         }
         assert!(
@@ -742,7 +742,7 @@ fn a_dead_founder_is_followed_by_another() {
         let mut cluster = Cluster::new(seed, 3, 3);
         let founder = |sim: &Sim| {
             let mut all = sim.apps().map(|(node, _)| node);
-            all.find(|&node| sim.node(node).replica().founding().standing().is_some())
+            all.find(|&node| sim.node_of(node).replica().founding().standing().is_some())
         };
         assert!(
             cluster.sim.run_until(secs(5), |sim| founder(sim).is_some()),
@@ -764,7 +764,7 @@ fn a_blackout_with_wall_clocks_that_stay_right_founds_one_group() {
         sim.apps().count() == 3
             && sim
                 .apps()
-                .all(|(node, _)| sim.node(node).replica().leader().is_some())
+                .all(|(node, _)| sim.node_of(node).replica().leader().is_some())
     };
     assert!(sim.run_until(secs(10), led));
     sim.inject(
@@ -777,7 +777,7 @@ fn a_blackout_with_wall_clocks_that_stay_right_founds_one_group() {
     assert!(sim.run_until(secs(10), led));
     let groups: Vec<_> = sim
         .apps()
-        .map(|(node, _)| sim.node(node).replica().group())
+        .map(|(node, _)| sim.node_of(node).replica().group())
         .collect();
     assert!(groups.iter().all(|group| *group == groups[0]), "{groups:?}");
 }

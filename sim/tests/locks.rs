@@ -59,7 +59,7 @@ fn all_who_wait_are_served_one_after_the_other() {
     tokens.sort_unstable();
     assert!(tokens.is_sorted_by_key(|&(_, token)| token), "{tokens:?}");
     for &node in &nodes {
-        let machine = sim.node(node).replica().machine().expect("there is a group");
+        let machine = sim.node_of(node).replica().machine().expect("there is a group");
         assert_eq!(machine.table.locks().len(), 0);
     }
 }
@@ -91,7 +91,7 @@ fn locks(sim: &Sim, node: NodeIndex) -> impl Iterator<Item = (Instant, &LockEven
 fn a_client_without_a_way_to_the_leader_asks_through_others() {
     for cut_off in 0..4 {
         let mut sim = calm();
-        let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+        let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
         let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
         let client = NodeIndex(cut_off);
         if client == leader {
@@ -115,7 +115,7 @@ fn a_client_without_a_way_to_the_leader_asks_through_others() {
         assert!(!locks(&sim, client).any(|(_, event)| risky(event)));
         sim.with(client, |cx| cx.unlock(id)).unwrap();
         sim.run_for(Duration::from_secs(1));
-        let table = &sim.node(leader).replica().machine().expect("it leads").table;
+        let table = &sim.node_of(leader).replica().machine().expect("it leads").table;
         assert_eq!(table.locks().len(), 0);
         sim.heal();
         sim.run_for(Duration::from_secs(10));
@@ -128,7 +128,7 @@ fn a_client_without_a_way_to_the_leader_asks_through_others() {
 #[test]
 fn a_watch_goes_on_under_the_next_leader() {
     let mut sim = calm();
-    let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+    let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
     let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
     let others: Vec<_> = (0..4).map(NodeIndex).filter(|&node| node != leader).collect();
     let (watcher, taker) = (others[0], others[1]);
@@ -162,7 +162,7 @@ fn a_watch_goes_on_under_the_next_leader() {
 
 /// A grant that nobody has decided, as an ANSWER of the leader, or as one in its name that somebody passes on.
 fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant, relayed: bool) -> Vec<u8> {
-    let group = sim.node(leader).replica().group().expect("it leads one");
+    let group = sim.node_of(leader).replica().group().expect("it leads one");
     let mut body = Vec::new();
     if relayed {
         body.extend(sim.id(leader).to_bytes());
@@ -171,7 +171,7 @@ fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant, relay
     body.extend(group.founder.node.to_bytes());
     body.extend(group.founder.number.to_be_bytes());
     body.extend(group.founding.to_be_bytes());
-    for life in [leader, client].map(|node| sim.node(node).replica().life()) {
+    for life in [leader, client].map(|node| sim.node_of(node).replica().life()) {
         body.extend(life.number.to_be_bytes());
     }
     let (request, token, lease) = (1_u64, 1_u64 << 50, 1000_u32);
@@ -189,9 +189,9 @@ fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant, relay
 fn nobody_takes_an_answer_from_an_observer() {
     for (relayed, observed) in [(false, true), (true, true), (false, false), (true, false)] {
         let mut sim = calm();
-        let leads = |&node: &NodeIndex| sim.node(node).replica().leadership().is_some();
+        let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
         let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
-        let seated = |&node: &NodeIndex| sim.node(node).replica().is_seated();
+        let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
         let voters: Vec<_> = (0..4)
             .map(NodeIndex)
             .filter(seated)
@@ -246,7 +246,7 @@ fn a_refusal_names_the_holder_and_the_time_left() {
         _ => None,
     });
     let refused = locks(&sim, other).find_map(|(_, event)| match event {
-        LockEvent::Failed { error, .. } => Some(error.clone()),
+        LockEvent::Failed { error, .. } => Some(*error),
         _ => None,
     });
     let Some(LockError::Taken {
@@ -254,7 +254,7 @@ fn a_refusal_names_the_holder_and_the_time_left() {
         owner,
         left,
         waiting,
-    }) = refused.clone()
+    }) = refused
     else {
         panic!("{refused:?}");
     };
@@ -271,12 +271,12 @@ fn a_refusal_names_the_holder_and_the_time_left() {
 #[test]
 fn locks_are_counted() {
     let mut sim = calm();
-    let seated = |&node: &NodeIndex| sim.node(node).replica().is_seated();
+    let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
     let voters: Vec<_> = (0..4).map(NodeIndex).filter(seated).collect();
     let (holder, waiter) = (voters[0], voters[1]);
     let counts = |sim: &Sim, node: NodeIndex| {
         let now = sim.world().clock(sim.world().process(node).host);
-        let status = sim.node(node).status(now);
+        let status = sim.node_of(node).status(now);
         status.consensus.expect("there is a group").locks
     };
     let none = counts(&sim, holder);
@@ -308,7 +308,7 @@ fn locks_are_counted() {
     }
     sim.run_for(Duration::from_secs(1));
     assert_eq!(counts(&sim, waiter), none);
-    let (mine, its) = (sim.node(holder).stats(), sim.node(waiter).stats());
+    let (mine, its) = (sim.node_of(holder).stats(), sim.node_of(waiter).stats());
     assert_eq!(
         (
             mine.locks_granted,
@@ -335,7 +335,7 @@ fn the_table_forgets_who_is_gone() {
     };
     let mut sim = Sim::builder().schedule(schedule).build();
     sim.run_for(max_ttl * 2);
-    let seated = |&node: &NodeIndex| sim.node(node).replica().is_seated();
+    let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
     let voters: Vec<_> = (0..4).map(NodeIndex).filter(seated).collect();
     let gone = (0..4)
         .map(NodeIndex)
@@ -347,7 +347,7 @@ fn the_table_forgets_who_is_gone() {
     sim.run_for(Duration::from_secs(1));
     let name = sim.id(gone);
     let known = |sim: &Sim, node: NodeIndex| {
-        let machine = sim.node(node).replica().machine().expect("it is in the group");
+        let machine = sim.node_of(node).replica().machine().expect("it is in the group");
         machine.table.owners().any(|owner| owner == name)
     };
     assert!(voters.iter().all(|&node| known(&sim, node)));
@@ -362,7 +362,7 @@ fn the_table_forgets_who_is_gone() {
         let left = sim.run_until(Duration::from_secs(10), |sim| !sim.is_running(node));
         assert!(left);
         let node = sim.start_at(addr, config);
-        let seated = |sim: &Sim| sim.node(node).replica().is_seated();
+        let seated = |sim: &Sim| sim.node_of(node).replica().is_seated();
         assert!(sim.run_until(Duration::from_secs(10), seated));
         new.push(node);
     }

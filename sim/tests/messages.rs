@@ -13,7 +13,7 @@ fn pair(seed: u64) -> (Sim, NodeIndex, NodeIndex) {
     let a = world.start(config());
     let b = world.start(config().seed(world.addr(a).to_string()));
     let met = world.run_until(secs(5), |w| {
-        [a, b].iter().all(|&n| w.node(n).members().count() == 1)
+        [a, b].iter().all(|&n| w.node_of(n).members().count() == 1)
     });
     assert!(met);
     (world, a, b)
@@ -146,7 +146,7 @@ fn a_consumer_that_stops_reading_stops_its_senders_and_nothing_else() {
     assert!(refused > 0, "the sender's queue is bounded");
     world.run_for(secs(10));
     for node in [a, b] {
-        assert_eq!(world.node(node).members().count(), 1);
+        assert_eq!(world.node_of(node).members().count(), 1);
         assert!(
             !world
                 .events(node)
@@ -154,7 +154,7 @@ fn a_consumer_that_stops_reading_stops_its_senders_and_nothing_else() {
                 .any(|(_, e)| matches!(e, Event::MemberLeft { .. }))
         );
     }
-    assert!(world.node(b).stats().busy > 0);
+    assert!(world.node_of(b).stats().busy > 0);
     world.set_reading(b, true);
     assert!(world.run_until(secs(60), |w| w.messages(b).len() == accepted));
     let order: Vec<_> = world.messages(b).iter().map(|(_, m)| m.payload.clone()).collect();
@@ -189,11 +189,11 @@ fn after_a_failure_messages_flow_again_and_none_is_run_twice() {
         .unwrap();
     world.run_for(secs(1));
     world.cut(a, b);
-    assert!(world.run_until(secs(10), |w| w.node(a).members().count() == 0
-        && w.node(b).members().count() == 0));
+    assert!(world.run_until(secs(10), |w| w.node_of(a).members().count() == 0
+        && w.node_of(b).members().count() == 0));
     world.heal();
     assert!(world.run_until(secs(60), |w| {
-        [a, b].iter().all(|&n| w.node(n).members().count() == 1)
+        [a, b].iter().all(|&n| w.node_of(n).members().count() == 1)
     }));
     world
         .with(a, |node| node.request(to, bytes(2), Some(node.now() + secs(60))))

@@ -16,7 +16,7 @@ fn cluster(world: &mut Sim, count: usize, config: impl Fn() -> Config) -> Vec<No
 
 fn whole(world: &Sim, nodes: &[NodeIndex]) -> bool {
     nodes.iter().all(|&node| {
-        let ids: Vec<_> = world.node(node).members().map(|member| member.id).collect();
+        let ids: Vec<_> = world.node_of(node).members().map(|member| member.id).collect();
         ids.len() == nodes.len() - 1 && nodes.iter().all(|&n| n == node || ids.contains(&world.id(n)))
     })
 }
@@ -29,7 +29,7 @@ fn departures(world: &Sim, nodes: &[NodeIndex]) -> usize {
 }
 
 fn handshakes(world: &Sim, nodes: &[NodeIndex]) -> u64 {
-    nodes.iter().map(|&n| world.node(n).stats().handshakes).sum()
+    nodes.iter().map(|&n| world.node_of(n).stats().handshakes).sum()
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_node_behind_another_address_goes_on_without_being_missed() {
             let addr = SocketAddr::from(([10, 7, 0, hop], 4000));
             world.rebind(nodes[3], addr);
             let moved = world.run_until(secs(3), |w| {
-                let seen = |&n: &NodeIndex| w.node(n).member(w.id(nodes[3])).map(|m| m.addr);
+                let seen = |&n: &NodeIndex| w.node_of(n).member(w.id(nodes[3])).map(|m| m.addr);
                 nodes[..3].iter().all(|n| seen(n) == Some(addr))
             });
             assert!(moved, "seed {seed}, hop {hop}");
@@ -74,7 +74,7 @@ fn a_node_behind_another_address_goes_on_without_being_missed() {
         assert!(whole(&world, &nodes), "seed {seed}");
         assert_eq!(departures(&world, &nodes), 0, "seed {seed}");
         assert_eq!(
-            world.node(nodes[3]).status(world.now()).addr,
+            world.node_of(nodes[3]).status(world.now()).addr,
             Some(world.addr(nodes[3])),
             "seed {seed}: it knows where it is"
         );
@@ -108,7 +108,7 @@ fn sessions_outlive_their_keys_under_loss() {
         world.run_for(secs(1_200));
         assert!(whole(&world, &nodes), "seed {seed}");
         assert_eq!(departures(&world, &nodes), 0, "seed {seed}: taken for dead");
-        let rekeys: u64 = nodes.iter().map(|&n| world.node(n).stats().rekeys).sum();
+        let rekeys: u64 = nodes.iter().map(|&n| world.node_of(n).stats().rekeys).sum();
         // Six pairs, each re-keyed after at most 150 s unless it was dialled meanwhile, counted on both sides.
         assert!(rekeys >= 6 * 2 * 4, "seed {seed}: {rekeys} re-keys");
         // Lost echoes alone are no reason to dial.
@@ -169,7 +169,7 @@ fn two_nodes_with_a_common_member_find_each_other() {
         // Sessions to the dead stay open for a while and swallow gossip.
         nodes[2..].iter().for_each(|&node| world.crash(node));
         world.cut(hub, away);
-        let apart = |w: &Sim| [hub, away].iter().all(|&n| w.node(n).members().count() == 0);
+        let apart = |w: &Sim| [hub, away].iter().all(|&n| w.node_of(n).members().count() == 0);
         assert!(world.run_until(secs(30), apart), "seed {seed}");
         // The newcomer knows nobody but the hub, and hears of nobody else there.
         let new = world.start(config().seed(world.addr(hub).to_string()));

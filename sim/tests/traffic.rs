@@ -287,7 +287,12 @@ impl Traffic {
     }
 
     fn send(&mut self, node: NodeIndex, request: bool) {
-        let members: Vec<NodeId> = self.world.node(node).members().map(|member| member.id).collect();
+        let members: Vec<NodeId> = self
+            .world
+            .node_of(node)
+            .members()
+            .map(|member| member.id)
+            .collect();
         let to = if self.dice.one_in(4) {
             None
         } else {
@@ -295,7 +300,7 @@ impl Traffic {
         };
         let target = to.map_or(Target::All, Target::Node);
         let way = if to.is_none() { TO_ALL } else { DIRECT };
-        let max = self.world.node(node).config().max_message_size;
+        let max = self.world.node_of(node).config().max_message_size;
         let bytes = payload(way, self.next, self.dice.size().clamp(HEADER, max));
         let now = self.world.now();
         let timeout = self.dice.one_in(2).then(|| now + ms(5 + self.dice.below(6000)));
@@ -483,7 +488,7 @@ impl Traffic {
             let at = self.world.now() + ms(100);
             return self.promises.push(Promise { at, ..promise });
         }
-        let max = self.world.node(promise.node).config().max_message_size;
+        let max = self.world.node_of(promise.node).config().max_message_size;
         let bytes = payload(REPLY, promise.number, self.dice.size().clamp(HEADER, max));
         if self.dice.one_in(20) {
             let huge = Bytes::from(vec![0; max + 1]);
@@ -509,7 +514,7 @@ impl Traffic {
         let alive = self.alive();
         // Healing dials one lost member at a time.
         for _ in 0..60 {
-            if (alive.iter()).all(|&node| self.world.node(node).members().count() == alive.len() - 1) {
+            if (alive.iter()).all(|&node| self.world.node_of(node).members().count() == alive.len() - 1) {
                 break;
             }
             self.advance(self.world.now() + ms(1000));
@@ -521,7 +526,7 @@ impl Traffic {
                 .find(|op| !op.finished && !op.cancelled);
             assert!(open.is_none(), "seed {seed}: {open:?} never ended");
             assert_eq!(
-                self.world.node(node).members().count(),
+                self.world.node_of(node).members().count(),
                 alive.len() - 1,
                 "seed {seed}: {node:?}"
             );
@@ -536,7 +541,13 @@ impl Traffic {
     /// What was reported as delivered was received, if both are still there.
     fn check_deliveries(&self, alive: &[NodeIndex]) {
         for &to in alive {
-            if self.world.node(to).stats().dropped(DropReason::OrphanedMessage) > 0 {
+            if self
+                .world
+                .node_of(to)
+                .stats()
+                .dropped(DropReason::OrphanedMessage)
+                > 0
+            {
                 continue;
             }
             let received = &self.ledgers[to.0].received;
@@ -559,7 +570,7 @@ impl Traffic {
         let sent = |world: &Sim| -> Vec<u64> {
             alive
                 .iter()
-                .map(|&node| world.node(node).stats().datagrams_sent)
+                .map(|&node| world.node_of(node).stats().datagrams_sent)
                 .collect()
         };
         let (before, handled) = (sent(&self.world), self.world.handled());
@@ -617,8 +628,8 @@ impl Traffic {
                 (arrived && told) || unknown,
                 "seed {}: {from:?} to {to:?} is stuck: arrived {arrived}, told {told}; {:?}; {:?}",
                 self.seed,
-                self.world.node(from).stats(),
-                self.world.node(to).stats(),
+                self.world.node_of(from).stats(),
+                self.world.node_of(to).stats(),
             );
         }
     }

@@ -44,7 +44,7 @@ fn measure(nodes: u16, seconds: u32) -> anyhow::Result<Virtual> {
     world.run_for(SETTLING);
 
     let traffic = |world: &Sim| -> Vec<(u64, u64)> {
-        let stats = started.iter().map(|&node| world.node(node).stats());
+        let stats = started.iter().map(|&node| world.node_of(node).stats());
         stats
             .map(|stats| (stats.datagrams_sent, stats.bytes_sent))
             .collect()
@@ -80,7 +80,7 @@ fn complete(world: &mut Sim, nodes: &[NodeIndex]) -> anyhow::Result<()> {
     loop {
         let incomplete = nodes
             .iter()
-            .filter(|&&node| world.node(node).members().count() != others);
+            .filter(|&&node| world.node_of(node).members().count() != others);
         let incomplete = incomplete.count();
         if incomplete == 0 {
             return Ok(());

@@ -3,6 +3,7 @@
 use super::{Node, State, TimerKind, Transmit, context};
 use crate::event::{Event, Message, ResolveRequest};
 use crate::id::NodeId;
+use crate::journal::Entry;
 use crate::outbox::Context;
 use crate::planted::{PlantedBug, planted};
 use crate::stats::DropReason;
@@ -65,13 +66,16 @@ impl Node {
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         self.examined = self.examined.saturating_sub(1);
+        self.journal.other(|| Entry::Event(event.clone()));
         Some(event)
     }
 
     /// Returns the next message for the application. What is not taken waits in a bounded queue, and its sender is told
     /// to wait.
     pub fn poll_message(&mut self, now: Instant) -> Option<Message> {
-        self.messaging.poll_message(now, &mut self.stats)
+        let message = self.messaging.poll_message(now, &mut self.stats)?;
+        self.journal.other(|| Entry::Message(message.clone()));
+        Some(message)
     }
 
     /// Returns the next name to resolve; answer with [`Node::handle_resolved`].

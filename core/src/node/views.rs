@@ -3,11 +3,15 @@
 use super::{Node, State};
 use crate::config::Config;
 use crate::id::NodeId;
+#[cfg(feature = "simulation")]
+use crate::journal::{Entry, Keep};
 use crate::stats::Stats;
 use crate::status::{Member, MemberState, Status};
 use crate::time::Instant;
 #[cfg(feature = "simulation")]
 use crate::usage::Usage;
+#[cfg(feature = "simulation")]
+use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
@@ -71,6 +75,24 @@ impl Node {
         self.gate.usage(&self.config, &mut usage);
         self.outbox.usage(&self.config, &mut usage);
         usage
+    }
+
+    /// Begins to write down what passes the face of this node, or ends it.
+    #[cfg(feature = "simulation")]
+    pub const fn keep_journal(&mut self, what: Keep) {
+        self.journal.keep(what);
+    }
+
+    /// Returns whether anything was written down that was not taken yet.
+    #[cfg(feature = "simulation")]
+    pub const fn has_journal(&self) -> bool {
+        !self.journal.is_empty()
+    }
+
+    /// Moves what was written down to the end of `into`, oldest first.
+    #[cfg(feature = "simulation")]
+    pub fn take_journal(&mut self, into: &mut Vec<Entry>) {
+        self.journal.take(into);
     }
 
     /// Returns whether this node plays its part in decisions: a voter that has a seat, or is ready to take one while all

@@ -49,7 +49,7 @@ impl Inbox {
         }
     }
 
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.sender.len() >= INBOX || self.bytes.load(Ordering::SeqCst) >= self.max_bytes
     }
 

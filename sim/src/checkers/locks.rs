@@ -49,6 +49,7 @@ struct Client {
     /// What it has given back, and was not told of yet.
     ending: BTreeSet<LockId>,
     queries: BTreeMap<LockId, Query>,
+    watches: BTreeSet<LockId>,
 }
 
 /// Follows every request for a lock.
@@ -144,6 +145,10 @@ impl Locks {
             }
             Command::Unlock { id, result: Ok(()) } => {
                 let client = self.clients.entry(node).or_default();
+                if client.watches.remove(id) {
+                    // Nothing more is told of it.
+                    return Ok(());
+                }
                 let known = client.open.contains_key(id) || client.held.contains_key(id);
                 client.ending.insert(*id);
                 ensure(known, || {
@@ -170,6 +175,10 @@ impl Locks {
                 Ok(())
             }
             Command::ListLocks { result: Ok(id) } => self.on_query(world, node, *id, None),
+            Command::WatchLock { result: Ok(id) } => {
+                let fresh = self.clients.entry(node).or_default().watches.insert(*id);
+                ensure(fresh, || format!("{} has {id:?} twice", who(world, node)))
+            }
             &Command::RevokeLock {
                 at_once,
                 result: Ok(id),
@@ -225,6 +234,13 @@ impl Locks {
                 until,
             } => self.granted(world, node, id, key, token, until),
             LockEvent::Renewed { id, until } => self.renewed(world, node, id, until),
+            LockEvent::Changed { id } => {
+                let client = self.clients.get(&node);
+                let known = client.is_some_and(|client| client.watches.contains(&id));
+                ensure(known, || {
+                    format!("{} is told of {id:?}, which it does not watch", who(world, node))
+                })
+            }
             LockEvent::Failed { id, error } if self.asks(node, id) => {
                 self.query_failed(world, node, id, error)
             }

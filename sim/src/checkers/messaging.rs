@@ -61,7 +61,7 @@ struct Way {
     items: [VecDeque<Item>; 2],
     /// The same payload went both ways, or too much was under way: order cannot be told any more.
     blurred: bool,
-    /// Whether two messages on it were the same, byte for byte.
+    /// Whether two messages that were on it at a time were the same, byte for byte.
     alike: bool,
     /// When the sender said last that the receiver is a member no more.
     lost: Option<Instant>,
@@ -148,7 +148,8 @@ impl Observer for Messaging {
                 };
                 let well = process.paused.is_none() && truth.well_since(to, now - CLEAR);
                 let dropped = node.stats().dropped(DropReason::OrphanedMessage) > 0;
-                if !well || dropped || way.blurred {
+                // A program need not read.
+                if !well || dropped || way.blurred || process.is_full() {
                     continue;
                 }
                 for item in way.items.iter().flatten() {
@@ -242,6 +243,7 @@ impl Messaging {
             | Command::SetLockTtl { .. }
             | Command::ListLocks { .. }
             | Command::RevokeLock { .. }
+            | Command::WatchLock { .. }
             | Command::Leave => Ok(()),
         }
     }
@@ -448,7 +450,12 @@ impl Messaging {
             }
             [Some(a), None] => (0, a),
             [None, Some(b)] => (1, b),
-            [None, None] if way.blurred => return Ok(()),
+            [None, None] if way.blurred => {
+                if let Some(to) = message.reply_to {
+                    self.side(node).asked.insert(to, (from, None));
+                }
+                return Ok(());
+            }
             [None, None] => {
                 return Err(says(
                     ", which that never sent to it; or it was handed it before, or something that was sent later",

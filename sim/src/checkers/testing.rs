@@ -25,7 +25,7 @@ pub(super) fn cluster() -> Sim {
     let mut sim = Sim::builder().schedule(schedule).collect_violations().build();
     sim.run_for(secs(10));
     assert_eq!(sim.violations(), []);
-    assert!((0..3).all(|i| sim.node(NodeIndex(i)).members().count() == 2));
+    assert!((0..3).all(|i| sim.node_of(NodeIndex(i)).members().count() == 2));
     sim
 }
 
@@ -73,7 +73,7 @@ pub(super) fn event(event: Event, by: &str, what: &str) {
 
 /// What the first process knows of the second.
 pub(super) fn member(sim: &Sim) -> Member {
-    sim.node(A).member(sim.id(B)).expect("they know each other")
+    sim.node_of(A).member(sim.id(B)).expect("they know each other")
 }
 
 pub(super) fn with_member(make: impl FnOnce(Member) -> Event, what: &str) {

@@ -232,7 +232,7 @@ fn quiet(case: &Case, args: &args::Bench) -> anyhow::Result<Row> {
     let begin = sim.now();
     while nodes
         .iter()
-        .any(|&node| sim.node(node).members().count() + 1 < nodes.len())
+        .any(|&node| sim.node_of(node).members().count() + 1 < nodes.len())
     {
         let passed = sim.now().saturating_since(begin);
         anyhow::ensure!(
@@ -244,7 +244,7 @@ fn quiet(case: &Case, args: &args::Bench) -> anyhow::Result<Row> {
     }
     sim.run_for(SETTLES_FOR);
     let sent = |sim: &Sim<Idle>| {
-        let stats = nodes.iter().map(|&node| sim.node(node).stats());
+        let stats = nodes.iter().map(|&node| sim.node_of(node).stats());
         stats.fold((0, 0), |(datagrams, bytes), stats| {
             (datagrams + stats.datagrams_sent, bytes + stats.bytes_sent)
         })

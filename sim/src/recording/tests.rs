@@ -113,7 +113,7 @@ fn views_with_and_without_what_was_left_out_are_the_same_at_the_end() {
         }
         for (&node, life) in &of(&sim).lives {
             assert_eq!(views[&node], life.now);
-            assert_eq!(life.now.listed.len(), sim.node(node).members().count());
+            assert_eq!(life.now.listed.len(), sim.node_of(node).members().count());
         }
         (views, of(&sim).changes.left_out())
     };

@@ -244,6 +244,7 @@ pub(super) fn command(command: &Command, name: impl Fn(NodeId) -> String) -> (Cl
             ),
         },
         Command::ListLocks { result } => query("lists locks".into(), result),
+        Command::WatchLock { result } => query("watches a lock".into(), result),
         Command::RevokeLock {
             token,
             at_once,

@@ -1,8 +1,8 @@
 //! What a cluster owes its users once everything is well: one group that is open, and grants tokens to whoever asks.
 
 use super::{LOOK, recovery_bound};
+use crate::app::App;
 use crate::sim::Sim;
-use crate::workload::Users;
 use crate::world::{NodeIndex, Process, World};
 use quorate_core::{Config, Duration, Group, NodeId, Role};
 
@@ -41,7 +41,7 @@ pub(super) fn lock_bound(config: &Config) -> Duration {
 }
 
 /// Waits until nothing is missing any more.
-pub(super) fn recover(sim: &mut Sim<Users>, config: &Config) {
+pub(super) fn recover<A: App>(sim: &mut Sim<A>, config: &Config) {
     let healed = sim.world().healed().unwrap_or(sim.world().now());
     let bound = group_bound(config);
     while sim.violations().is_empty() {
@@ -70,7 +70,7 @@ fn voters(world: &World) -> Option<Vec<(NodeIndex, &Process)>> {
 }
 
 /// Returns the first thing that is missing to a group that works, if there has to be one.
-pub(super) fn missing(sim: &Sim<Users>) -> Option<String> {
+pub(super) fn missing<A: App>(sim: &Sim<A>) -> Option<String> {
     let world = sim.world();
     let Some(voters) = voters(world) else {
         return side_by_side(world);
@@ -127,7 +127,7 @@ fn side_by_side(world: &World) -> Option<String> {
 ///
 /// # Errors
 /// Somebody knows none, or another one.
-pub(super) fn present(sim: &Sim<Users>) -> Result<(NodeId, Group), String> {
+pub(super) fn present<A: App>(sim: &Sim<A>) -> Result<(NodeId, Group), String> {
     let Some(voters) = voters(sim.world()) else {
         return Err("there are too few or too many voters".to_owned());
     };
@@ -154,7 +154,7 @@ pub(super) fn present(sim: &Sim<Users>) -> Result<(NodeId, Group), String> {
 }
 
 /// Whether a process that draws a token now has to get one.
-pub(super) fn grants_to(sim: &Sim<Users>, index: NodeIndex) -> bool {
+pub(super) fn grants_to<A: App>(sim: &Sim<A>, index: NodeIndex) -> bool {
     let world = sim.world();
     let Some(voters) = voters(world) else {
         return false;

@@ -133,17 +133,17 @@ fn lost_release(stage: &mut Stage) -> Done {
 fn late_denial(stage: &mut Stage) -> Done {
     let (leader, [a, b]) = (stage.leader()?, stage.followers()?);
     let holder = stage.take(a, request())?;
-    let before = stage.sim.node(leader).replica().last().index;
+    let before = stage.sim.node_of(leader).replica().last().index;
     let hasty = stage.ask(b, LockRequest::new(KEY))?;
     // The answer leaves when a follower has said that it has the entry: only what is sent from then on is late.
     stage.until("a follower has the entry", AT_ONCE, |stage| {
-        let last = |node| stage.sim.node(node).replica().last().index;
+        let last = |node| stage.sim.node_of(node).replica().last().index;
         last(a) > before || last(b) > before
     })?;
     let (quiet, late) = (stage.sim.link(), ms(500));
     stage.sim.set_link(quiet.delay(late, late));
     stage.until("it is decided", AT_ONCE, |stage| {
-        stage.sim.node(leader).replica().applied() > before
+        stage.sim.node_of(leader).replica().applied() > before
     })?;
     stage.sim.set_link(quiet);
     let denied_at = stage.sim.now();
@@ -217,17 +217,17 @@ fn late_grant(stage: &mut Stage, cancel_is_lost: bool) -> Done {
 
 fn taken_while_late(stage: &mut Stage) -> Done {
     let (leader, [a, b]) = (stage.leader()?, stage.followers()?);
-    let before = stage.sim.node(leader).replica().last().index;
+    let before = stage.sim.node_of(leader).replica().last().index;
     let id = stage.ask(a, request())?;
     // The grant leaves when a follower has said that it has the entry: only what is sent from then on is late.
     stage.until("a follower has the entry", AT_ONCE, |stage| {
-        let last = |node| stage.sim.node(node).replica().last().index;
+        let last = |node| stage.sim.node_of(node).replica().last().index;
         last(a) > before || last(b) > before
     })?;
     let (quiet, late) = (stage.sim.link(), ms(150));
     stage.sim.set_link(quiet.delay(late, late));
     stage.until("it is decided", AT_ONCE, |stage| {
-        stage.sim.node(leader).replica().applied() > before
+        stage.sim.node_of(leader).replica().applied() > before
     })?;
     stage.sim.set_link(quiet);
     let token = stage.tokens(KEY)?.first().copied().ok_or("nothing was granted")?;
@@ -384,7 +384,7 @@ fn replayed(stage: &mut Stage) -> Done {
             format!("who does not wait is told: {error}")
         })?;
         for node in stage.running().collect::<Vec<_>>() {
-            let members = stage.sim.node(node).members().count();
+            let members = stage.sim.node_of(node).members().count();
             ensure(members == NODES - 1, || format!("{node} lists {members} others"))?;
         }
     }

@@ -167,7 +167,7 @@ impl Stage {
         self.sim.run_for(ms(500));
         self.until("there is an open group of all", secs(60), |stage| {
             let leader = stage.leader().ok();
-            let replicas = stage.running().map(|node| stage.sim.node(node).replica());
+            let replicas = stage.running().map(|node| stage.sim.node_of(node).replica());
             let settled = replicas
                 .filter(|replica| {
                     let leader = leader.map(|leader| stage.sim.id(leader));
@@ -201,7 +201,7 @@ impl Stage {
     /// Returns who leads an open group and answers.
     pub(super) fn leader(&self) -> Done<NodeIndex> {
         let serves = |node: &NodeIndex| {
-            let replica = self.sim.node(*node).replica();
+            let replica = self.sim.node_of(*node).replica();
             let open = replica.machine().is_some_and(|machine| machine.open);
             let answers = |it: &quorate_core::consensus::Leadership| it.leases().serves();
             open && replica.leadership().is_some_and(answers)
@@ -234,7 +234,7 @@ impl Stage {
 
     /// Returns the table of a replica.
     pub(super) fn table(&self, node: NodeIndex) -> Done<&Table> {
-        let machine = self.sim.node(node).replica().machine();
+        let machine = self.sim.node_of(node).replica().machine();
         machine
             .map(|machine| &machine.table)
             .ok_or_else(|| format!("{node} has no table"))
@@ -254,7 +254,7 @@ impl Stage {
 
     /// Returns the group's token counter, as the leader knows.
     pub(super) fn counter(&self) -> Done<u64> {
-        let machine = self.sim.node(self.leader()?).replica().machine();
+        let machine = self.sim.node_of(self.leader()?).replica().machine();
         machine
             .map(|machine| machine.counter)
             .ok_or_else(|| "the leader has no table".to_owned())

@@ -7,11 +7,14 @@ use crate::dns::{CLUSTER, Dns};
 use crate::fault::{FaultKind, Host};
 use crate::network::{Chances, Link, Network, below};
 use crate::observe::Observer;
+use crate::program::{Env, Hub, Program};
 use crate::schedule::Schedule;
 use crate::trace::TraceHash;
 use crate::world::{START, World, home_of};
+use quorate::Cluster;
 use quorate_core::{Config, Duration, MAX_METADATA, MAX_NAME, Role};
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
 /// Within which time all hosts of a schedule start.
 const STARTS_WITHIN: Duration = Duration::from_millis(300);
@@ -33,6 +36,7 @@ pub struct Builder {
     observers: Vec<Box<dyn Observer>>,
     checkers: bool,
     collect: bool,
+    program: Option<Program>,
 }
 
 impl Default for Builder {
@@ -44,6 +48,7 @@ impl Default for Builder {
             observers: Vec::new(),
             checkers: true,
             collect: false,
+            program: None,
         }
     }
 }
@@ -102,6 +107,16 @@ impl Builder {
         self
     }
 
+    /// Runs a program on every host of the schedule, and on those that faults add: each process that starts there runs
+    /// it anew. See [`Sim::node`].
+    pub fn program<F>(mut self, program: impl Fn(Cluster, Env) -> F + 'static) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.program = Some(crate::program::program(program));
+        self
+    }
+
     /// Builds a simulation whose applications remember what they are told.
     pub fn build(self) -> Sim<Recorder> {
         self.build_with(|_| Recorder::default())
@@ -119,6 +134,7 @@ impl Builder {
             mut observers,
             checkers,
             collect,
+            program,
         } = self;
         if checkers {
             observers.extend(crate::checkers::all());
@@ -167,6 +183,12 @@ impl Builder {
             handled: 0,
             said: Said::default(),
             buf: Vec::new(),
+            journal: Vec::new(),
+            hub: Arc::new(Hub::new()),
+            program,
+            programs: BTreeMap::new(),
+            beside: None,
+            turns: 0,
         };
         for host in (0..hosts).map(Host) {
             let config = (sim.template)(host);

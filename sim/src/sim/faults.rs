@@ -4,6 +4,7 @@ use super::Sim;
 use crate::app::App;
 use crate::fault::{Difference, Fault, FaultKind, Host};
 use crate::observe::{Datagram, Provenance, Seen};
+use crate::program::Lookup;
 use crate::world::{NodeIndex, START};
 use quorate_core::{Config, Duration, Instant, Key, KeyRing, ResolveId};
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ enum Item {
     /// One of the steps of a fault that has several.
     Step(usize, u32),
     Resolved(NodeIndex, ResolveId, Vec<SocketAddr>),
+    /// The same for a program.
+    Found(Lookup, Vec<SocketAddr>),
 }
 
 /// A fault that is going on.
@@ -70,6 +73,10 @@ impl Agenda {
         self.add(at, Item::Resolved(node, id, addrs));
     }
 
+    pub(super) fn find(&mut self, at: Instant, lookup: Lookup, addrs: Vec<SocketAddr>) {
+        self.add(at, Item::Found(lookup, addrs));
+    }
+
     fn take(&mut self) -> Option<Item> {
         let item = self.items.pop_first().map(|(_, item)| item);
         self.next = self.items.keys().next().map(|&(at, _)| at);
@@ -110,7 +117,7 @@ impl<A: App> Sim<A> {
         self.network.open_all();
         self.agenda
             .items
-            .retain(|_, item| matches!(item, Item::Start(_) | Item::Resolved(..)));
+            .retain(|_, item| matches!(item, Item::Start(_) | Item::Resolved(..) | Item::Found(..)));
         self.agenda.next = self.agenda.items.keys().next().map(|&(at, _)| at);
         while let Some(number) = self.agenda.active.first().map(|active| active.number) {
             self.end_fault(number);
@@ -132,6 +139,7 @@ impl<A: App> Sim<A> {
             Some(Item::End(number)) => self.end_fault(number),
             Some(Item::Step(number, step)) => self.take_step(number, step),
             Some(Item::Resolved(node, id, addrs)) => self.resolved(node, id, &addrs),
+            Some(Item::Found(lookup, addrs)) => lookup.answer(&addrs),
             Some(Item::Start(_)) | None => {}
         }
     }
@@ -189,7 +197,7 @@ impl<A: App> Sim<A> {
             }
             FaultKind::Jump { host, by } => {
                 if let Some(machine) = self.world.machines.get_mut(host.0) {
-                    machine.clock.jump(by);
+                    machine.set_clock(|clock| clock.jump(by));
                 }
             }
             _ => {}
@@ -210,7 +218,7 @@ impl<A: App> Sim<A> {
         self.network.end(self.world.now, number);
         if let Some(guest) = ended.guest.filter(|&guest| self.is_running(guest)) {
             if ended.kind == FaultKind::Surge {
-                self.with(guest, |cx| cx.leave());
+                self.tell_to_leave(guest);
             } else {
                 self.crash(guest);
             }
@@ -259,8 +267,10 @@ impl<A: App> Sim<A> {
     }
 
     fn crash_host(&mut self, host: Host) {
-        if let Some(index) = self.running(host) {
-            self.crash(index);
+        match self.running(host) {
+            Some(index) => self.crash(index),
+            // What had outlived its node ends too.
+            None => self.clear(host),
         }
     }
 
@@ -268,7 +278,7 @@ impl<A: App> Sim<A> {
         if let Some(index) = self.running(host)
             && self.world.process(index).paused.is_none()
         {
-            self.with(index, |cx| cx.leave());
+            self.tell_to_leave(index);
         }
     }
 
@@ -398,7 +408,7 @@ impl<A: App> Sim<A> {
             _ => None,
         });
         let machine = &mut self.world.machines[host.0];
-        machine.clock.set_rate(now, rate.unwrap_or(Some(0)));
+        machine.set_clock(|clock| clock.set_rate(now, rate.unwrap_or(Some(0))));
         if let Some(back) = back {
             // It stays wrong: the processes that start afterwards are those that see it.
             machine.wall_blackout = -back;

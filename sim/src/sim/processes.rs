@@ -6,7 +6,8 @@ use crate::dns::CLUSTER;
 use crate::fault::Host;
 use crate::observe::Seen;
 use crate::schedule::Crypto;
-use crate::world::{Machine, NodeIndex, Process, home_of, host_of};
+use crate::world::{Engine, Machine, NodeIndex, Process, home_of, host_of};
+use quorate_core::journal::Keep;
 use quorate_core::{Config, Duration, Instant, Node, NodeId, Security, WallTime};
 use rand_core::Rng as _;
 use std::collections::VecDeque;
@@ -24,6 +25,18 @@ fn forgotten_process_returns() -> bool {
 #[cfg(not(feature = "planted-bugs"))]
 const fn forgotten_process_returns() -> bool {
     false
+}
+
+/// What a new process is made of.
+pub(super) struct Birth {
+    pub(super) host: Host,
+    pub(super) attempt: u32,
+    pub(super) config: Config,
+    pub(super) seed: [u8; 32],
+    /// The number of the stream that is its application's.
+    pub(super) own: u64,
+    pub(super) local: Instant,
+    pub(super) wall: WallTime,
 }
 
 impl<A: App> Sim<A> {
@@ -77,6 +90,32 @@ impl<A: App> Sim<A> {
 
     /// As [`Sim::start_on`]; a process that is no member is not meant to find the cluster.
     pub(super) fn start_on_as(&mut self, host: Host, member: bool) -> NodeIndex {
+        if let Some(program) = self.program_of(host) {
+            let (index, cluster) = self
+                .start_driven(host, member, None)
+                .expect("the config of a simulated node is valid");
+            self.begin_program(index, cluster, &program);
+            return index;
+        }
+        let birth = self.conceive(host);
+        let Birth { config, seed, .. } = &birth;
+        let (config, seed) = (config.clone(), *seed);
+        let node = match self.crypto {
+            Crypto::Simulated => Node::simulated(config, seed, birth.local, birth.wall),
+            Crypto::Real => Node::new(config, seed, birth.local, birth.wall),
+        };
+        let mut node = node.expect("the config of a simulated node is valid");
+        node.keep_journal(Keep::Commands);
+        let index = self.give_birth(birth, member, Engine::Plain(Box::new(node)));
+        self.tell(index, App::start);
+        self.flush(index);
+        index
+    }
+
+    /// Draws what a new process on a host is made of.
+    pub(super) fn conceive(&mut self, host: Host) -> Birth {
+        // What had outlived the node of the process before it ends now.
+        self.clear(host);
         let config = self.configs[host.0].clone();
         let machine = &mut self.world.machines[host.0];
         machine.starts += 1;
@@ -92,33 +131,44 @@ impl<A: App> Sim<A> {
         let local = machine.clock.read(self.world.now);
         let micros = WALL_ORIGIN + (self.world.now.as_nanos() / 1_000) as i64 + machine.wall_off;
         let wall = WallTime::from_unix_micros(u64::try_from(micros).unwrap_or_default());
-        let node = match self.crypto {
-            Crypto::Simulated => Node::simulated(config.clone(), seed, local, wall),
-            Crypto::Real => Node::new(config.clone(), seed, local, wall),
-        };
-        let node = node.expect("the config of a simulated node is valid");
+        Birth {
+            host,
+            attempt: machine.starts,
+            config,
+            seed,
+            own: number + 1,
+            local,
+            wall,
+        }
+    }
+
+    /// Lets a process be there.
+    pub(super) fn give_birth(&mut self, birth: Birth, member: bool, mut engine: Engine) -> NodeIndex {
+        let host = birth.host;
         let index = NodeIndex(self.world.processes.len());
         let addr = home_of(host);
-        let mut shown = config;
+        let mut shown = birth.config;
         shown.security = Security::Unset;
-        self.world.ids.insert(node.id(), index);
+        let id = engine.node_mut().id();
+        self.world.ids.insert(id, index);
         self.world.processes.push(Process {
             host,
-            id: node.id(),
+            id,
             addr,
             started: self.world.now,
-            started_locally: local,
-            wall,
+            started_locally: birth.local,
+            wall: birth.wall,
             leaving: None,
             ended: None,
             paused: None,
             config: shown,
             member,
-            node: Some(node),
+            engine: Some(engine),
         });
         self.slots.push(Slot {
             app: (self.factory)(host),
-            rng: stream(self.seed, number + 1),
+            tasks: None,
+            rng: stream(self.seed, birth.own),
             timer: None,
             parked: VecDeque::new(),
             batch: 0,
@@ -139,8 +189,6 @@ impl<A: App> Sim<A> {
             config: &config,
         });
         self.refresh_host(host);
-        self.tell(index, App::start);
-        self.flush(index);
         index
     }
 
@@ -158,7 +206,9 @@ impl<A: App> Sim<A> {
     /// Stops a process without a goodbye.
     pub fn crash(&mut self, index: NodeIndex) {
         self.end(index);
-        self.world.processes[index.0].node = None;
+        // The node first: nothing that tasks do while they are dropped reaches the network.
+        self.world.processes[index.0].engine = None;
+        self.end_tasks(index);
     }
 
     /// A process is no more; what it has left can still be looked at.
@@ -205,6 +255,14 @@ impl<A: App> Sim<A> {
         }
     }
 
+    /// Tells a process to leave, as whoever operates it does.
+    pub(super) fn tell_to_leave(&mut self, index: NodeIndex) {
+        match self.world.processes[index.0].driver_mut() {
+            Some(driver) => driver.leave(),
+            None => self.with(index, |cx| cx.leave()),
+        }
+    }
+
     /// Lets the application of a process take messages, or stop taking them.
     pub fn set_reading(&mut self, index: NodeIndex, reading: bool) {
         self.slots[index.0].reading = reading;
@@ -235,7 +293,7 @@ impl<A: App> Sim<A> {
     ///
     /// # Panics
     /// If it has crashed.
-    pub fn node(&self, index: NodeIndex) -> &Node {
+    pub fn node_of(&self, index: NodeIndex) -> &Node {
         let node = self.world.process(index).node();
         node.expect("the process has not crashed")
     }

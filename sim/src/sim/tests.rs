@@ -75,7 +75,7 @@ fn whole() -> Sim {
 
 fn is_whole(sim: &Sim) -> bool {
     let members: Vec<_> = sim.apps().map(|(index, _)| index).collect();
-    let knows = |&index: &NodeIndex| sim.node(index).members().count() + 1 == members.len();
+    let knows = |&index: &NodeIndex| sim.node_of(index).members().count() + 1 == members.len();
     members.len() == sim.network.members && members.iter().all(knows)
 }
 
@@ -197,7 +197,7 @@ fn altered_datagrams_are_not_what_was_sent() {
 fn cuts_have_their_shapes() {
     let lists = |sim: &Sim, of: usize| {
         let mut hosts: Vec<_> = sim
-            .node(sim.world.at_home(Host(of)).unwrap())
+            .node_of(sim.world.at_home(Host(of)).unwrap())
             .members()
             .map(|member| sim.world.process(sim.world.find(member.id).unwrap()).host.0)
             .collect();
@@ -337,7 +337,7 @@ fn strangers_stay_strangers() {
 #[test]
 fn keys_rotate_and_restarted_processes_have_the_new_ones() {
     let mut sim = whole();
-    let old = sim.node(NodeIndex(0)).status(sim.now()).key_usage[0].key;
+    let old = sim.node_of(NodeIndex(0)).status(sim.now()).key_usage[0].key;
     sim.inject(FaultKind::Rotate, secs(120));
     sim.run_for(secs(130));
     assert!(is_whole(&sim));
@@ -345,7 +345,7 @@ fn keys_rotate_and_restarted_processes_have_the_new_ones() {
     sim.run_for(secs(10));
     assert!(is_whole(&sim));
     for index in sim.apps().map(|(index, _)| index) {
-        let usage = sim.node(index).status(sim.now()).key_usage;
+        let usage = sim.node_of(index).status(sim.now()).key_usage;
         assert!(usage.len() == 1 && usage[0].key != old);
     }
 }
@@ -409,7 +409,7 @@ fn names_fail_and_newcomers_wait_for_them() {
     sim.run_for(secs(19));
     assert!(
         sim.apps()
-            .all(|(index, _)| sim.node(index).members().count() == 0)
+            .all(|(index, _)| sim.node_of(index).members().count() == 0)
     );
     recovers(&mut sim);
 }

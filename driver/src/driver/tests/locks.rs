@@ -572,8 +572,7 @@ fn a_renewal_from_before_a_shorter_ttl_does_not_count_after_it() {
         one.io.world().now += Duration::from_millis(1);
         driver.node.handle_timeout(one.io.now());
     }
-    driver.take_commands();
-    driver.hand_out_events();
+    one.pass();
     assert_eq!(now(set), Some(Ok(())));
     assert!(guard.is_held() && guard.remaining() <= Duration::from_secs(1));
 }

@@ -143,7 +143,7 @@ impl Watched {
         sim.run_for(secs(40));
         assert_eq!(sim.violations(), []);
         let open = |node: NodeIndex| {
-            sim.node(node)
+            sim.node_of(node)
                 .replica()
                 .machine()
                 .is_some_and(|machine| machine.open)
@@ -153,7 +153,7 @@ impl Watched {
     }
 
     fn group(&self) -> Group {
-        self.0.node(A).replica().group().unwrap()
+        self.0.node_of(A).replica().group().unwrap()
     }
 
     /// Draws a token in earnest; its number, and what the process was told.
@@ -321,7 +321,7 @@ impl Believing {
         let mut watched = Watched::new();
         let (id, ..) = watched.draw(A);
         let sim = watched.0;
-        let founder = |node: NodeIndex| sim.node(node).replica().life();
+        let founder = |node: NodeIndex| sim.node_of(node).replica().life();
         let (older, younger) = (granting(founder(A), 100, 1), granting(founder(B), 200, 5));
         let drawn = beliefs::Drawn {
             id,

@@ -11,7 +11,7 @@ use quorate_core::{Duration, Event, LeaveReason, NodeId, QuarantineReason};
 fn objects_to_impossible_members() {
     with_member(Event::MemberJoined, "says twice");
     let sim = cluster();
-    let own = sim.node(B).member(sim.id(A)).expect("they know each other");
+    let own = sim.node_of(B).member(sim.id(A)).expect("they know each other");
     event(Event::MemberJoined(own), "membership", "lists itself");
     with_member(
         |mut member| {
@@ -418,7 +418,7 @@ fn objects_at_the_end_to_wrong_details() {
 #[test]
 fn objects_to_who_takes_no_notice_of_acknowledgements() {
     let (mut sim, mut panel) = pair();
-    let here = sim.node(B).member(sim.id(A)).expect("they know each other");
+    let here = sim.node_of(B).member(sim.id(A)).expect("they know each other");
     let joined = &Event::MemberJoined(here.clone());
     panel.tell(
         &sim,

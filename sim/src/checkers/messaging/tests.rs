@@ -210,7 +210,7 @@ fn unknown_after_a_stop(forgot: bool) -> Result<(), String> {
     panel.tell(&sim, &Seen::Command { node: A, command });
     if forgot {
         let event = &Event::MemberLeft {
-            member: sim.node(B).member(here).expect("they know each other"),
+            member: sim.node_of(B).member(here).expect("they know each other"),
             reason: LeaveReason::Failed,
         };
         let seen = &Seen::Event { node: B, event };
@@ -325,7 +325,7 @@ fn objects_to_a_lack_of_quorum_that_is_none() {
     let mut sim = cluster();
     sim.partition(&[A], &[B, C]);
     sim.run_for(secs(10));
-    assert!(!sim.node(A).has_quorum());
+    assert!(!sim.node_of(A).has_quorum());
     let id = sim
         .with(A, |cx| cx.send(Target::All, "one", None))
         .expect("it waits");

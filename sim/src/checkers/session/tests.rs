@@ -203,7 +203,7 @@ fn objects_to_a_storm_of_handshakes() {
     let (mut last, addr) = (B, sim.addr(B));
     let config = sim.world().process(B).config.clone();
     let config = config.key(quorate_core::Key::from_bytes([7; 32]));
-    while sim.node(A).stats().handshakes < 200 {
+    while sim.node_of(A).stats().handshakes < 200 {
         sim.crash(last);
         last = sim.start_at(addr, config.clone());
         sim.run_for(secs(1));

@@ -22,7 +22,7 @@ fn objects_to_silence() {
 fn objects_to_a_session_that_only_one_side_has() {
     let mut sim = cluster();
     let mut panel = Panel::new(&sim);
-    let other = sim.node(B).member(sim.id(A)).expect("they know each other");
+    let other = sim.node_of(B).member(sim.id(A)).expect("they know each other");
     for (node, other) in [(A, member(&sim)), (B, other)] {
         let event = &Event::MemberJoined(other);
         panel.tell(&sim, &Seen::Event { node, event });
@@ -51,7 +51,7 @@ fn excuses_silence_towards_who_moved_and_has_said_nothing_since() {
     // A still writes to where B was, for as long as it lists it.
     let found = Duration::from_millis(2_700);
     sim.run_for(found);
-    assert!(sim.node(A).member(sim.id(B)).is_some());
+    assert!(sim.node_of(A).member(sim.id(B)).is_some());
 }
 
 #[test]

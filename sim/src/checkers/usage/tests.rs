@@ -50,7 +50,7 @@ fn objects_to_a_handshake_that_is_kept_too_long() {
     let b = sim.start(crate::config().seed(sim.addr(a).to_string()));
     assert_eq!((a, b), (A, B));
     // The first half of the handshake arrives, and then no answer any more.
-    sim.run_until(secs(1), |sim| sim.node(A).stats().datagrams_sent == 1);
+    sim.run_until(secs(1), |sim| sim.node_of(A).stats().datagrams_sent == 1);
     sim.cut_one_way(A, B);
     let mut panel = Panel::new(&sim);
     sim.run_for(Duration::from_secs(30));

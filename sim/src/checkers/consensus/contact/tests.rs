@@ -28,7 +28,7 @@ fn objects_without(bug: PlantedBug, happens: fn(&mut Sim), what: &str) {
 /// The three members, the leader first.
 fn by_part(sim: &Sim) -> [NodeIndex; 3] {
     let mut all = [A, B, C];
-    all.sort_by_key(|&node| sim.node(node).replica().leadership().is_none());
+    all.sort_by_key(|&node| sim.node_of(node).replica().leadership().is_none());
     all
 }
 

@@ -45,7 +45,7 @@ impl Beginning {
     /// up to so far above that.
     fn found(&mut self, seats: Seats, above: i64, known: i64) -> Result<(), String> {
         let base = |above| self.wall_base.checked_add_signed(above).unwrap();
-        let founder = self.sim.node(A).replica().life();
+        let founder = self.sim.node_of(A).replica().life();
         let leader = Fake::of(founder, seats, base(above));
         self.checker
             .create(self.sim.world(), A, base(known), &leader.view())
@@ -54,7 +54,7 @@ impl Beginning {
     fn seats(&self) -> Seats {
         [A, B, C]
             .into_iter()
-            .map(|node| self.sim.node(node).replica().life())
+            .map(|node| self.sim.node_of(node).replica().life())
             .collect()
     }
 
@@ -126,7 +126,7 @@ fn nobody_founds_who_sees_a_reason_not_to() {
 #[test]
 fn seats_are_of_voters_that_ran() {
     let mut it = Beginning::new();
-    let founder = it.sim.node(A).replica().life();
+    let founder = it.sim.node_of(A).replica().life();
     let seats = [founder, life(9)].into_iter().collect();
     let objection = it.found(seats, 5, 0).unwrap_err();
     assert!(objection.contains("which never was"), "{objection}");

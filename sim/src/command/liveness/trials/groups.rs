@@ -312,7 +312,7 @@ impl Trying {
 }
 
 fn replica(sim: &Sim<Holder>, index: NodeIndex) -> &Replica {
-    sim.node(index).replica()
+    sim.node_of(index).replica()
 }
 
 pub(super) fn leads(replica: &Replica) -> bool {
@@ -577,7 +577,7 @@ impl Trying {
     fn await_settled(&mut self, index: Option<NodeIndex>) {
         if let Some(index) = index {
             self.sim
-                .run_until(update_step(), |sim| sim.node(index).is_settled());
+                .run_until(update_step(), |sim| sim.node_of(index).is_settled());
         }
     }
 }

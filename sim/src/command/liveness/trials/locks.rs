@@ -193,14 +193,14 @@ impl Trying {
 
 fn leader(sim: &Sim<Taker>) -> Option<NodeIndex> {
     let serves = |&index: &NodeIndex| {
-        let replica = sim.node(index).replica();
+        let replica = sim.node_of(index).replica();
         leads(replica) && replica.machine().is_some_and(|machine| machine.open)
     };
     sim.apps().map(|(index, _)| index).find(serves)
 }
 
 fn waiting(sim: &Sim<Taker>, leader: NodeIndex) -> usize {
-    let machine = sim.node(leader).replica().machine();
+    let machine = sim.node_of(leader).replica().machine();
     let lock = machine.and_then(|machine| machine.table.lock(KEY));
     lock.map_or(0, |lock| lock.waiting())
 }
