@@ -65,6 +65,7 @@ pub async fn a_shutdown_ends_all_calls<R: Runtime>() {
                 if over {
                     break;
                 }
+                R::sleep(Duration::from_millis(1)).await;
             }
         });
     }

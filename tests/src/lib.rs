@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use quorate::{Cluster, Config, Filter, Key, NodeId, StartError};
-pub use runtime::{AsyncStd, Runtime, Smol, Tokio};
+pub use runtime::{AsyncStd, Runtime, Simulated, Smol, Tokio};
 use std::sync::Arc;
 
 /// How long anything may take that should take a moment.

@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use quorate::os::Clock;
 use quorate::{Cluster, Config, Filter, Instant, StartError};
+use quorate_sim::{Crypto, Env, Idle, Schedule, Sim};
 
 /// A runtime under test: all of its surroundings that a scenario may touch.
 ///
@@ -142,4 +143,60 @@ impl Runtime for AsyncStd {
     fn spawn(future: impl Future<Output = ()> + Send + 'static) {
         async_std::task::spawn(future);
     }
+}
+
+/// The simulator: virtual time, real encryption, a network without faults beside those that scenarios make, and all of
+/// its checkers. A test is run from several seeds.
+#[derive(Debug)]
+pub struct Simulated;
+
+impl Runtime for Simulated {
+    fn block_on<F>(future: F) -> F::Output
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        simulation(0).block_on(future)
+    }
+
+    async fn start(config: Config) -> Result<Cluster, StartError> {
+        Env::current().start(config).await
+    }
+
+    async fn start_filtered(config: Config, filter: Filter) -> Result<Cluster, StartError> {
+        Env::current().start_filtered(config, filter).await
+    }
+
+    async fn sleep(duration: Duration) {
+        Env::current().sleep(duration).await;
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        // It goes on by itself.
+        drop(Env::current().spawn(future));
+    }
+
+    fn now() -> Instant {
+        Env::current().now()
+    }
+
+    fn seed_by_name(addr: SocketAddr) -> String {
+        format!("{}.sim:{}", addr.ip().to_string().replace('.', "-"), addr.port())
+    }
+
+    fn test<F: Future<Output = ()> + 'static>(scenario: impl Fn() -> F) {
+        for seed in 0..8 {
+            // For whoever has to look at a failure.
+            println!("seed {seed}");
+            simulation(seed).block_on(scenario());
+        }
+    }
+}
+
+fn simulation(seed: u64) -> Sim<Idle> {
+    let schedule = Schedule {
+        crypto: Crypto::Real,
+        ..Schedule::calm(seed, 0)
+    };
+    Sim::builder().schedule(schedule).build_with(|_| Idle)
 }
