@@ -1,5 +1,5 @@
 //! quorate for smol. Works inside async-std too, and under any other executor: the driver runs on smol's global
-//! executor, a thread (or `SMOL_THREADS` of them) of its own.
+//! executor, a thread (or `SMOL_THREADS` of them) of its own. `docs/runtimes.md` in the repository compares runtimes.
 //!
 //! ```no_run
 //! use quorate_smol::{Config, Key};
@@ -203,3 +203,8 @@ impl Io for SmolIo {
         Box::pin(smol::unblock(move || os::resolve_blocking(&host)))
     }
 }
+
+/// The examples of the page about runtimes.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/runtimes.md")]
+struct Runtimes;

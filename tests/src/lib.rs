@@ -2,7 +2,7 @@
 //!
 //! A scenario is an `async fn name<R: Runtime>()` that touches the world through `quorate` and [`Runtime`] only, so that
 //! it runs in a simulation too. What is about the system itself (processes, threads, sockets, what is left open) is in
-//! [`os`]. [`suite!`] and [`suite_os!`] make tests of them.
+//! [`os`]. [`scenarios`] and [`scenarios_os`] list them, and [`run`] runs them as tests.
 //!
 //! They take the addresses that they are given, default timing, and generous bounds.
 
@@ -14,6 +14,7 @@ pub mod os;
 pub mod outcomes;
 mod runtime;
 pub mod security;
+mod suite;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use core::time::Duration;
 use quorate::{Cluster, Config, Filter, Key, NodeId, StartError};
 pub use runtime::{AsyncStd, Runtime, Simulated, Smol, Tokio};
 use std::sync::Arc;
+pub use suite::{Scenario, run, scenarios, scenarios_os};
 
 /// How long anything may take that should take a moment.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -189,61 +191,4 @@ impl Mortal {
         self.cut();
         soon::<R, _>("a shutdown", self.cluster.shutdown()).await;
     }
-}
-
-/// Makes a test of every scenario that runs on any runtime, also in a simulation.
-#[macro_export]
-macro_rules! suite {
-    ($runtime:ty) => {
-        $crate::tests!($runtime:
-            membership { join_by_name_address_and_gossip, crash, leave, dropping_every_handle_leaves, rejoin, quorum,
-                twenty_nodes, bad_configs, an_unresolvable_name, several_clusters_in_one_process }
-            security { wrong_key_and_plaintext, key_rotation, a_missed_rotation, quarantine }
-            messages { a_thousand_in_order, requests, a_mebibyte_at_five_percent_loss, too_large,
-                a_request_to_a_peer_that_goes, a_consumer_that_stops_reading }
-            outcomes { without_a_quorum, casts_and_readers, replies, answers_one_by_one, refusals }
-            endings { a_shutdown_ends_all_calls }
-            locks { hand_over_with_rising_tokens, a_refused_try_names_the_holder, units_and_readers, the_urgent_go_first,
-                wrong_requests, limits, no_quorum_no_locks, health_says_whether_locks_come }
-            locks::cancel { a_dropped_acquire_leaves_nothing, an_acquire_dropped_at_any_poll, work_dropped_at_any_poll,
-                questions_dropped_at_any_poll }
-            locks::elections { elections, campaigns, a_leader_that_is_cut_off }
-            locks::guards { a_cut_off_holder_has_lost_it_before_the_next_gets_it, work_is_stopped_when_the_lock_is_lost,
-                whoever_leaves_hands_over_at_once, a_panic_hands_over, a_panic_of_the_work_hands_over, leases_are_renewed,
-                a_lease_gets_shorter_and_longer, a_lock_at_risk, a_dead_holder, a_guard_keeps_its_node,
-                everybody_leaves_with_locks }
-            locks::looking { listing_and_force, pages, filters, watching, counts }
-        );
-    };
-}
-
-/// Makes a test of every scenario that needs an operating system.
-#[macro_export]
-macro_rules! suite_os {
-    ($runtime:ty) => {
-        $crate::tests!($runtime:
-            os::children { child, a_stopped_process_accuses_nobody, a_killed_process }
-            os::leaks { hundreds_of_clusters, requests_that_are_given_up, dead_seeds }
-            os::sockets { join_over_ipv6, bad_addresses }
-            os::threads { a_guard_dropped_outside_of_any_runtime, a_thread_without_a_runtime }
-        );
-    };
-}
-
-/// Makes a test of each scenario that is named.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! tests {
-    ($runtime:ty: $($($module:ident)::+ { $($scenario:ident),+ })+) => {
-        $($crate::tests!(@module $runtime; { $($module::)+ }; $($scenario)+);)+
-    };
-    (@module $runtime:ty; $module:tt; $($scenario:ident)+) => {
-        $($crate::tests!(@test $runtime; $module; $scenario);)+
-    };
-    (@test $runtime:ty; { $($module:ident::)+ }; $scenario:ident) => {
-        #[test]
-        fn $scenario() {
-            <$runtime as $crate::Runtime>::test($crate::$($module::)+$scenario::<$runtime>);
-        }
-    };
 }

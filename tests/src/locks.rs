@@ -187,6 +187,21 @@ pub async fn units_and_readers<R: Runtime>() {
     shutdown::<R>(nodes).await;
 }
 
+/// Whoever gives a lock back and asks again at once is not refused because of itself.
+pub async fn release_and_ask_again<R: Runtime>() {
+    let nodes = group::<R>().await;
+    for node in nodes.iter().cycle().take(100) {
+        let guard = soon::<R, _>("an answer", node.try_lock("k")).await;
+        let guard = guard.expect("free");
+        drop(guard);
+        let again = soon::<R, _>("an answer", node.try_lock("k")).await;
+        again.expect("free").release().await.expect("held");
+        // What others ask may overtake the release.
+        until_known::<R>(node, "k", (0, 0)).await;
+    }
+    shutdown::<R>(nodes).await;
+}
+
 /// Whoever is more urgent goes first, and others in the order of asking.
 pub async fn the_urgent_go_first<R: Runtime>() {
     let (nodes, held) = patient::<R>().await;

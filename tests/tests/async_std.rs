@@ -1,4 +1,8 @@
 //! The suite on async-std, with the nodes of `quorate-smol`.
 
-quorate_tests::suite!(quorate_tests::AsyncStd);
-quorate_tests::suite_os!(quorate_tests::AsyncStd);
+use quorate_tests::{AsyncStd, run, scenarios, scenarios_os};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run([scenarios::<AsyncStd>(), scenarios_os::<AsyncStd>()].concat())
+}

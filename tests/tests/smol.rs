@@ -1,4 +1,8 @@
 //! The suite on smol.
 
-quorate_tests::suite!(quorate_tests::Smol);
-quorate_tests::suite_os!(quorate_tests::Smol);
+use quorate_tests::{Smol, run, scenarios, scenarios_os};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run([scenarios::<Smol>(), scenarios_os::<Smol>()].concat())
+}
