@@ -10,11 +10,6 @@ use std::net::SocketAddr;
 /// The name that resolves to every host with a running process.
 pub(crate) const CLUSTER: &str = "cluster.sim";
 
-/// Returns the name of the host at an address: `10-0-0-1.sim` for 10.0.0.1.
-pub(crate) fn name_of(addr: SocketAddr) -> String {
-    format!("{}.sim", addr.ip().to_string().replace(['.', ':'], "-"))
-}
-
 /// How long a resolver waits for an answer that does not come.
 const TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -181,7 +181,8 @@ impl Runtime for Simulated {
     }
 
     fn seed_by_name(addr: SocketAddr) -> String {
-        format!("{}.sim:{}", addr.ip().to_string().replace('.', "-"), addr.port())
+        let name = Env::current().name_of(addr).expect("a host has the address");
+        format!("{name}:{}", addr.port())
     }
 
     fn test<F: Future<Output = ()> + 'static>(scenario: impl Fn() -> F) {

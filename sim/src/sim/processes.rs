@@ -2,7 +2,7 @@
 
 use super::{PROCESS_STREAMS, Sim, Slot, stream};
 use crate::app::{App, Cx};
-use crate::dns::{CLUSTER, name_of};
+use crate::dns::CLUSTER;
 use crate::fault::Host;
 use crate::observe::Seen;
 use crate::schedule::Crypto;
@@ -77,8 +77,6 @@ impl<A: App> Sim<A> {
         self.world.machines.push(Machine::default());
         self.world.homes.push(None);
         self.configs.push(config);
-        let addr = home_of(host);
-        self.dns.set(&name_of(addr), &[addr]);
         host
     }
 
