@@ -288,7 +288,6 @@ impl<I: Io> Driver<I> {
             } => self.receive(cx, received, bound, nothing),
             Stage::Commands(left) => {
                 if left == COMMAND_BOUND {
-                    // Before what was asked for after that.
                     self.give_up_abandoned();
                 }
                 self.take_command(left);
@@ -368,6 +367,9 @@ impl<I: Io> Driver<I> {
     fn take_command(&mut self, left: usize) {
         match self.commands.try_recv() {
             Ok(command) => {
+                // What was given up before this was asked for is there by now, and comes first: also if all of it happened
+                // while this pass was under way.
+                self.give_up_abandoned();
                 self.handle_command(self.io.now(), command);
                 self.more |= left == 1;
                 self.stage = match left {

@@ -269,6 +269,11 @@ pub(crate) fn home_of(host: Host) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(FIRST + n), PORT))
 }
 
+/// Returns the name that stands for a host.
+pub(crate) fn name_of(host: Host) -> String {
+    format!("host-{}.sim", host.0)
+}
+
 /// Returns the host that an address belongs to.
 pub(crate) fn host_of(addr: SocketAddr) -> Option<Host> {
     let IpAddr::V4(ip) = addr.ip() else {
