@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::witness;
 use std::env;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -30,6 +31,9 @@ impl<E: fmt::Display> Outcome for Result<(), E> {
 }
 
 /// Runs a test for many seeds, and stops at the first that fails with a line that runs only that one.
+///
+/// A test that runs programs ([`Sim::node`](crate::Sim::node)) is run twice for one seed in sixteen, and fails if the two
+/// runs differ.
 ///
 /// It runs seeds 0 to 99; with `SIM_SEEDS=500` in the environment 0 to 499, with `SIM_SEEDS=500-999` those, and with
 /// `SIM_SEED=0x2a` only that one.
@@ -60,10 +64,12 @@ pub fn check<R: Outcome>(test: impl Fn(u64) -> R) {
     );
     let seeds = seeds.unwrap_or_else(|error| panic!("{error}"));
     for seed in seeds {
-        let failure = match catch_unwind(AssertUnwindSafe(|| test(seed).failure())) {
+        let run = || match catch_unwind(AssertUnwindSafe(|| test(seed).failure())) {
             Ok(failure) => failure,
             Err(payload) => Some(crate::run::panic_message(&*payload)),
         };
+        let (failure, parted) = witness::run(seed, run);
+        let failure = parted.map(|what| format!("determinism: {what}")).or(failure);
         if let Some(failure) = failure {
             panic!(
                 "seed {seed:#x}: {failure}\nto run only this one: {}",

@@ -40,6 +40,7 @@ mod schedule;
 pub mod script;
 mod sim;
 mod trace;
+mod witness;
 mod workload;
 mod world;
 

@@ -10,6 +10,7 @@ use crate::observe::{Observer, Violation};
 use crate::program::Env;
 use crate::schedule::Schedule;
 use crate::sim::{Builder, Sim};
+use crate::witness;
 use crate::workload::Users;
 use crate::world::{NodeIndex, Process, START};
 use quorate::Cluster;
@@ -75,6 +76,8 @@ pub fn run_observed<O: Observer>(schedule: &Schedule, checkers: bool, observer: 
 /// As [`run`], with a program of yours on every host in place of the built-in users: each process that starts runs it
 /// anew, as [`Sim::node`] says. `make` is called once for each run, and makes what its processes share.
 ///
+/// For one seed in sixteen the schedule is run twice: if the two runs differ, that is a violation by `determinism`.
+///
 /// ```
 /// use quorate_sim::{Draw, Duration, Schedule, check, run_program};
 ///
@@ -101,7 +104,14 @@ where
     P: Fn(Cluster, Env) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    drive_program(schedule, Vec::new(), make()).0
+    let run = || drive_program(schedule, Vec::new(), make()).0;
+    let (mut report, parted) = witness::run(schedule.seed, run);
+    if let Some(what) = parted {
+        let at = report.violation.map_or(report.simulated, |first| first.at);
+        let by = "determinism";
+        report.violation = Some(Violation { what, by, at });
+    }
+    report
 }
 
 /// As [`run_program`]; somebody sees everything that happens.

@@ -95,6 +95,15 @@ impl Process {
         }
     }
 
+    /// Returns how much the driver keeps for the handles of a program: what is under way for them, and locks that they
+    /// have. 0 for an [`App`](crate::App).
+    pub fn pending(&self) -> usize {
+        match &self.engine {
+            Some(Engine::Driven(driver)) => driver.pending(),
+            _ => 0,
+        }
+    }
+
     /// Returns whether so many messages wait for its program that it is handed no more.
     pub(crate) fn is_full(&self) -> bool {
         matches!(&self.engine, Some(Engine::Driven(driver)) if driver.is_full())
@@ -258,6 +267,11 @@ const MAX_HOSTS: u32 = 1 << 20;
 pub(crate) fn home_of(host: Host) -> SocketAddr {
     let n = u32::try_from(host.0).unwrap_or(MAX_HOSTS).min(MAX_HOSTS);
     SocketAddr::from((Ipv4Addr::from(FIRST + n), PORT))
+}
+
+/// Returns the name that stands for a host.
+pub(crate) fn name_of(host: Host) -> String {
+    format!("host-{}.sim", host.0)
 }
 
 /// Returns the host that an address belongs to.

@@ -181,3 +181,187 @@ fn a_future_runs_beside_all_processes() {
 fn a_future_that_nothing_can_wake_is_a_deadlock() {
     block_on(1, std::future::pending::<()>());
 }
+
+/// Runs something on one host for a while, with a seed that is run twice.
+fn alone<F: Future<Output = ()> + 'static>(
+    program: impl Fn(Cluster, Env) -> F + Copy + 'static,
+) -> Option<String> {
+    let schedule = Schedule {
+        chaos: Duration::from_secs(5),
+        ..Schedule::calm(16, 1)
+    };
+    let violation = run_program(&schedule, || program).violation?;
+    assert_eq!(violation.by, "determinism", "{violation}");
+    Some(violation.what)
+}
+
+#[test]
+fn real_time_and_randomness_are_noticed() {
+    let clean = alone(|_, env| async move {
+        for _ in 0..20 {
+            env.sleep(Duration::from_millis(env.random() % 100)).await;
+        }
+        env.cover("slept");
+    });
+    assert_eq!(clean, None);
+
+    let clock = alone(|_, env| async move {
+        let begun = std::time::Instant::now();
+        env.sleep(Duration::from_secs(2)).await;
+        env.sleep(begun.elapsed()).await;
+    });
+    let what = clock.expect("a real clock decided");
+    assert!(what.contains(" s and 2."), "{what}");
+
+    let map = alone(|_, env| async move {
+        #[allow(clippy::disallowed_types, reason = "it is what must not be used")]
+        let map: std::collections::HashMap<u64, ()> = (1..50).map(|n| (n, ())).collect();
+        for number in map.keys() {
+            env.sleep(Duration::from_millis(*number)).await;
+        }
+    });
+    assert!(map.is_some_and(|what| what.contains("unordered map")));
+}
+
+#[test]
+fn a_waker_that_a_thread_calls_is_noticed() {
+    let what = alone(|_, env| async move {
+        let mut asked = false;
+        std::future::poll_fn(|cx| {
+            let waker = cx.waker().clone();
+            if std::mem::replace(&mut asked, true) {
+                return std::task::Poll::Ready(());
+            }
+            let thread = std::thread::spawn(move || waker.wake());
+            thread
+                .join()
+                .map_or(std::task::Poll::Ready(()), |()| std::task::Poll::Pending)
+        })
+        .await;
+        env.sleep(Duration::from_secs(1)).await;
+    });
+    assert!(what.is_some_and(|what| what.contains("another thread")));
+}
+
+#[test]
+fn a_panic_names_its_task_and_process() {
+    let schedule = Schedule {
+        chaos: Duration::from_secs(5),
+        ..Schedule::calm(1, 2)
+    };
+    let report = run_program(&schedule, || {
+        |cluster, env: Env| async move {
+            let own = env.clone();
+            env.spawn(async move {
+                let _node = cluster;
+                own.sleep(Duration::from_secs(1)).await;
+                assert_ne!(own.host(), Some(Host(1)), "on purpose");
+            });
+        }
+    });
+    let violation = report.violation.unwrap();
+    assert_eq!(violation.by, "program");
+    assert!(violation.what.contains("task 2 of process") && violation.what.contains("on host 1"));
+    assert!(violation.what.contains("on purpose"), "{violation}");
+}
+
+#[test]
+fn a_task_that_never_waits_is_noticed() {
+    let mut sim = Sim::builder().collect_violations().build();
+    sim.node(|_, _| async {
+        loop {
+            futures_lite::future::yield_now().await;
+        }
+    });
+    sim.run_for(Duration::from_secs(1));
+    assert!(
+        sim.violations()[0].what.contains("for ever"),
+        "{:?}",
+        sim.violations()
+    );
+}
+
+#[test]
+fn channels_races_and_cancelled_tasks_work() {
+    let (order, elapsed) = block_on(1, async {
+        let env = Env::current();
+        let begun = env.now();
+        let (sender, receiver) = async_channel::bounded(1);
+        for number in 0..3_u64 {
+            let (sender, own) = (sender.clone(), env.clone());
+            env.spawn(async move {
+                own.sleep(Duration::from_millis(10 * (3 - number))).await;
+                sender.send(number).await.unwrap();
+            });
+        }
+        drop(sender);
+        let slow = env.spawn(std::future::pending::<()>());
+        slow.cancel();
+        let mut order = Vec::new();
+        while let Ok(number) = receiver.recv().await {
+            order.push(number);
+        }
+        let long = env.sleep(Duration::from_secs(100));
+        let short = env.sleep(Duration::from_secs(1));
+        futures_lite::future::race(long, short).await;
+        assert_eq!(env.spawn(async { 42 }).await, 42);
+        let never = env.timeout(Duration::from_secs(2), std::future::pending::<()>());
+        assert_eq!(never.await, None);
+        (order, env.now() - begun)
+    });
+    assert_eq!(order, [2, 1, 0]);
+    assert_eq!(elapsed, Duration::from_millis(3_030));
+}
+
+#[test]
+fn a_program_survives_pauses_slow_hosts_and_jumps_of_its_clock() {
+    use quorate_sim::FaultKind;
+    let mut sim = three(5);
+    let nodes: Vec<_> = (0..3)
+        .map(|_| {
+            sim.node(|cluster, env| async move {
+                let mut seen = 0;
+                loop {
+                    let guard = cluster
+                        .lock("a")
+                        .ttl(Duration::from_secs(5))
+                        .acquire()
+                        .await
+                        .unwrap();
+                    env.sleep(Duration::from_millis(100)).await;
+                    if guard.check().is_err() {
+                        env.cover("lost");
+                    }
+                    seen += 1;
+                    if seen == 10 {
+                        env.cover("ten times");
+                    }
+                }
+            })
+        })
+        .collect();
+    sim.run_for(Duration::from_secs(10));
+    for host in (0..3).map(Host) {
+        sim.inject(FaultKind::Pause { host }, Duration::from_secs(7));
+        sim.run_for(Duration::from_secs(10));
+        sim.inject(
+            FaultKind::Slow {
+                host,
+                each: Duration::from_millis(30),
+            },
+            Duration::from_secs(5),
+        );
+        sim.run_for(Duration::from_secs(10));
+        sim.inject(
+            FaultKind::Jump {
+                host,
+                by: Duration::from_secs(8),
+            },
+            Duration::ZERO,
+        );
+        sim.run_for(Duration::from_secs(10));
+    }
+    assert_eq!(sim.coverage()["ten times"], 3);
+    assert!(sim.coverage()["lost"] > 0);
+    assert!(nodes.iter().all(|&node| sim.is_running(node)));
+}

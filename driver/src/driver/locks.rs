@@ -232,7 +232,7 @@ impl Locks {
     }
 
     /// How much is kept for handles.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn len(&self) -> usize {
         self.entries.len() + self.alarms.len()
     }

@@ -34,6 +34,11 @@ impl<I: Io> Driver<I> {
         self.shared.leave();
     }
 
+    /// Returns how much is kept for handles: what is under way for them, and locks that they have.
+    pub fn pending(&self) -> usize {
+        self.ops.len() + self.locks.len()
+    }
+
     /// Returns whether so much waits for the application that it is handed no more.
     pub fn is_full(&self) -> bool {
         self.shared.inbox.is_full()

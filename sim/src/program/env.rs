@@ -4,7 +4,7 @@ use super::clock::HostClock;
 use super::hub::{Hub, Turn, Wakeup, lock};
 use super::tasks::{Panic, Spawned};
 use crate::fault::Host;
-use crate::world::NodeIndex;
+use crate::world::{NodeIndex, host_of, name_of};
 use quorate::{Cluster, Filter, StartError, SteadyClock as _};
 use quorate_core::{Config, Duration, Instant, NodeId};
 use rand_chacha::ChaCha8Rng;
@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::mem;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -273,6 +274,12 @@ impl Env {
     /// Starts a node, as [`Env::start`] does, all of whose outgoing datagrams pass a filter.
     pub fn start_filtered(&self, config: Config, filter: Filter) -> Start {
         self.start_with(config, Some(filter))
+    }
+
+    /// Returns the name that resolves to this address and nothing else, if it belongs to a host: `host-0.sim` for the
+    /// first one.
+    pub fn name_of(&self, addr: SocketAddr) -> Option<String> {
+        host_of(addr).map(name_of)
     }
 
     /// Kills the process of a node, without a goodbye, as soon as this task waits. One that has ended stays as it is.

@@ -6,7 +6,7 @@ use crate::dns::CLUSTER;
 use crate::fault::Host;
 use crate::observe::Seen;
 use crate::schedule::Crypto;
-use crate::world::{Engine, Machine, NodeIndex, Process, home_of, host_of};
+use crate::world::{Engine, Machine, NodeIndex, Process, home_of, host_of, name_of};
 use quorate_core::journal::Keep;
 use quorate_core::{Config, Duration, Instant, Node, NodeId, Security, WallTime};
 use rand_core::Rng as _;
@@ -75,6 +75,7 @@ impl<A: App> Sim<A> {
     pub(super) fn add_host(&mut self, config: Config) -> Host {
         let host = Host(self.world.machines.len());
         self.world.machines.push(Machine::default());
+        self.dns.set(&name_of(host), &[home_of(host)]);
         self.world.homes.push(None);
         self.configs.push(config);
         host

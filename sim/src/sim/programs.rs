@@ -9,6 +9,7 @@ use crate::observe::Seen;
 use crate::program::{self, Asked, DRIVER, Env, Program, Request, SimIo, Spawned, Tasks, Turn, Wakeup};
 use crate::run::panic_message;
 use crate::schedule::Crypto;
+use crate::witness;
 use crate::world::{Engine, NodeIndex, home_of, host_of};
 use quorate::{Cluster, Driver, Filter, Setup, StartError};
 use quorate_core::journal::Keep;
@@ -165,7 +166,8 @@ impl<A: App> Sim<A> {
                 return self.rearm(index);
             }
             if turn.task == DRIVER {
-                return self.drive(index);
+                self.drive(index);
+                return witness::note(self.world.elapsed(), self.trace.value());
             }
         }
         let tasks = match turn.owner {
@@ -177,6 +179,8 @@ impl<A: App> Sim<A> {
         self.trace
             .number(turn.owner.map_or(u64::MAX, |index| index.0 as u64));
         self.trace.number(turn.task);
+        // What draws by this, as `race` of futures-lite does, draws the same in the same run.
+        fastrand::seed(self.trace.value());
         let done = tasks.poll(turn.task);
         self.add_tasks(done.spawned);
         if let Some(panic) = done.panic {
@@ -192,6 +196,7 @@ impl<A: App> Sim<A> {
             self.retire(index);
             self.rearm(index);
         }
+        witness::note(self.world.elapsed(), self.trace.value());
     }
 
     fn add_tasks(&mut self, spawned: Vec<(Turn, Spawned)>) {
@@ -229,6 +234,7 @@ impl<A: App> Sim<A> {
             match self.hub.pop() {
                 Some(turn) if turn == own => {
                     wakeup.begin_turn();
+                    fastrand::seed(self.trace.value());
                     let mut cx = Context::from_waker(&waker);
                     let (polled, spawned) = program::Context::enter(&env, || future.as_mut().poll(&mut cx));
                     self.add_tasks(spawned);
@@ -278,9 +284,12 @@ impl<A: App> Sim<A> {
         }
         let words = self.hub.take_words();
         for (name, times) in words.covered {
+            self.trace.bytes(name.as_bytes());
+            self.trace.number(times);
             *self.covered.entry(name).or_default() += times;
         }
         if let Some(what) = words.failure {
+            self.trace.bytes(what.as_bytes());
             self.object("program", what);
         }
         while let Some(request) = self.hub.take_request() {
