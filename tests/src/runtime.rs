@@ -187,9 +187,19 @@ impl Runtime for Simulated {
 
     fn test<F: Future<Output = ()> + 'static>(scenario: impl Fn() -> F) {
         for seed in 0..8 {
-            // For whoever has to look at a failure.
-            println!("seed {seed}");
+            let _name = NameSeed(seed);
             simulation(seed).block_on(scenario());
+        }
+    }
+}
+
+/// Names the seed of a scenario that fails.
+struct NameSeed(u64);
+
+impl Drop for NameSeed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this was seed {}", self.0);
         }
     }
 }

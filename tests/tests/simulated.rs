@@ -1,3 +1,8 @@
 //! The suite in the simulator.
 
-quorate_tests::suite!(quorate_tests::Simulated);
+use quorate_tests::{Simulated, run, scenarios};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run(scenarios::<Simulated>())
+}
