@@ -222,6 +222,7 @@ pub async fn the_urgent_go_first<R: Runtime>() {
     drop(held);
     until::<R>("four turns", || order.lock().unwrap().len() == 4).await;
     assert_eq!(*order.lock().unwrap(), [(9, 2), (5, 1), (5, 3), (0, 0)]);
+    until_known::<R>(&nodes[0], "k", (0, 0)).await;
     shutdown::<R>(nodes).await;
 }
 

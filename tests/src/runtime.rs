@@ -11,10 +11,7 @@ use quorate_sim::{Crypto, Env, Idle, Schedule, Sim};
 /// What is provided is right for a runtime on an operating system. A simulator has a clock and names of its own.
 pub trait Runtime: 'static {
     /// Runs a future to its end on this runtime.
-    fn block_on<F>(future: F) -> F::Output
-    where
-        F: Future + 'static,
-        F::Output: 'static;
+    fn block_on<F: Future>(future: F) -> F::Output;
 
     /// Starts a node.
     fn start(config: Config) -> impl Future<Output = Result<Cluster, StartError>> + Send;
@@ -42,7 +39,7 @@ pub trait Runtime: 'static {
     }
 
     /// Tests a scenario: runs it to its end, once. Where a run depends on a seed, one run is not enough.
-    fn test<F: Future<Output = ()> + 'static>(scenario: impl Fn() -> F) {
+    fn test<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
         Self::block_on(scenario());
     }
 }
@@ -52,11 +49,7 @@ pub trait Runtime: 'static {
 pub struct Tokio;
 
 impl Runtime for Tokio {
-    fn block_on<F>(future: F) -> F::Output
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
+    fn block_on<F: Future>(future: F) -> F::Output {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -86,11 +79,7 @@ impl Runtime for Tokio {
 pub struct Smol;
 
 impl Runtime for Smol {
-    fn block_on<F>(future: F) -> F::Output
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
+    fn block_on<F: Future>(future: F) -> F::Output {
         smol::block_on(future)
     }
 
@@ -117,11 +106,7 @@ impl Runtime for Smol {
 pub struct AsyncStd;
 
 impl Runtime for AsyncStd {
-    fn block_on<F>(future: F) -> F::Output
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
+    fn block_on<F: Future>(future: F) -> F::Output {
         async_std::task::block_on(future)
     }
 
