@@ -136,11 +136,7 @@ impl Runtime for AsyncStd {
 pub struct Simulated;
 
 impl Runtime for Simulated {
-    fn block_on<F>(future: F) -> F::Output
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
+    fn block_on<F: Future>(future: F) -> F::Output {
         simulation(0).block_on(future)
     }
 
@@ -170,7 +166,7 @@ impl Runtime for Simulated {
         format!("{name}:{}", addr.port())
     }
 
-    fn test<F: Future<Output = ()> + 'static>(scenario: impl Fn() -> F) {
+    fn test<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
         for seed in 0..8 {
             let _name = NameSeed(seed);
             simulation(seed).block_on(scenario());
