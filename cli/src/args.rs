@@ -26,6 +26,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
+    /// The runtime that the nodes run on.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) runtime: Runtime,
     /// Print one JSON object per line, the last one a summary.
     #[arg(long)]
     pub(crate) json: bool,
@@ -281,6 +284,7 @@ mod tests {
             ("bench idle --virtual 1001", "--virtual", "from 2 to 1000"),
             ("bench idle --seconds 1.5", "--seconds", "from 1 to 3600"),
             ("bench messages --runtime glib", "--runtime", "tokio, smol"),
+            ("demo --runtime glib", "--runtime", "tokio, smol"),
             ("bench messages --case lock", "--case", "request, broadcast, join"),
         ] {
             let error = parse(line).expect_err(line);

@@ -4,6 +4,7 @@
 //! and then waits until it was really seen, so the demo is also a test: it succeeds only if all of it happened.
 
 mod holdings;
+mod home;
 mod locks;
 mod node;
 mod stage;
@@ -22,6 +23,8 @@ use timeline::{Style, Timeline};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) event: &'static str,
+    /// What the nodes ran on.
+    pub(crate) runtime: &'static str,
     /// Members at the end, as every node of them sees it.
     pub(crate) members: usize,
     /// Messages, one for each receiver.
@@ -64,12 +67,9 @@ pub(crate) fn run(args: &args::Demo) -> anyhow::Result<()> {
         (true, _) => Style::Json,
         (false, colour) => Style::Text { colour },
     };
-    // The nodes have runtimes of their own; this one only waits for them.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut stage = Stage::new(Timeline::new(style, Box::new(io::stdout())))?;
+    // The nodes have runtimes of their own; this only waits for them.
+    smol::block_on(async {
+        let mut stage = Stage::new(args.runtime, Timeline::new(style, Box::new(io::stdout())))?;
         for (index, step) in steps::STEPS.iter().enumerate() {
             stage.timeline.heading(index + 1, step)?;
             if let Err(error) = (step.run)(&mut stage).await {

@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod demo;
 mod output;
+mod task;
 
 use args::{Bench, Cli, Command};
 use clap::Parser;

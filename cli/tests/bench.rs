@@ -121,22 +121,25 @@ fn locks_are_measured_in_one_process_on_either_runtime() {
 }
 
 #[test]
-fn processes_are_stopped_and_killed() {
+fn processes_are_stopped_and_killed_on_either_runtime() {
     let names = ["leader_killed", "leader_stopped", "holder_killed"];
-    let mut args = vec!["bench", "locks", "--repeats", "2", "--json"];
-    args.extend(names.iter().flat_map(|&name| ["--case", name]));
-    let lines = lines(&args);
-    let cases = lock_cases(&lines);
-    let found: Vec<_> = cases.iter().map(|case| &case["case"]).collect();
-    assert_eq!(found, names);
-    for (case, repeats) in cases.iter().zip([2.0, 1.0, 1.0]) {
-        assert_eq!(number(case, "repeats"), repeats, "{case}");
-        assert!(
-            number(case, "min_ms") > 0.0 && number(case, "max_ms") >= number(case, "min_ms"),
-            "{case}"
-        );
+    for runtime in ["tokio", "smol"] {
+        let mut args = vec!["bench", "locks", "--repeats", "2", "--json", "--runtime", runtime];
+        args.extend(names.iter().flat_map(|&name| ["--case", name]));
+        let lines = lines(&args);
+        assert_eq!(lines.last().expect("a summary")["runtime"], runtime);
+        let cases = lock_cases(&lines);
+        let found: Vec<_> = cases.iter().map(|case| &case["case"]).collect();
+        assert_eq!(found, names, "{runtime}");
+        for (case, repeats) in cases.iter().zip([2.0, 1.0, 1.0]) {
+            assert_eq!(number(case, "repeats"), repeats, "{case}");
+            assert!(
+                number(case, "min_ms") > 0.0 && number(case, "max_ms") >= number(case, "min_ms"),
+                "{case}"
+            );
+        }
+        assert_eq!(number(&cases[2], "ttl_ms"), 1000.0);
     }
-    assert_eq!(number(&cases[2], "ttl_ms"), 1000.0);
 }
 
 #[test]

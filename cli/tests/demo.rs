@@ -12,7 +12,16 @@ fn quorate(args: &[&str]) -> Output {
 
 #[test]
 fn all_of_the_demo_happens() {
-    let output = quorate(&["demo", "--json"]);
+    all_happens_on("tokio", &["demo", "--json"]);
+}
+
+#[test]
+fn all_of_the_demo_happens_on_smol() {
+    all_happens_on("smol", &["demo", "--json", "--runtime", "smol"]);
+}
+
+fn all_happens_on(runtime: &str, args: &[&str]) {
+    let output = quorate(args);
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}\n{text}");
@@ -22,7 +31,10 @@ fn all_of_the_demo_happens() {
         .and_then(|line| serde_json::from_str(line).ok())
         .expect("the last line is JSON");
     let number = |field: &str| summary[field].as_u64().expect(field);
-    assert_eq!(summary["event"], "summary");
+    assert_eq!(
+        (&summary["event"], &summary["runtime"]),
+        (&"summary".into(), &runtime.into())
+    );
     assert_eq!(summary["rejoined"], true);
     assert_eq!(number("members"), 3);
     assert!(number("messages_sent") >= 5);

@@ -245,7 +245,8 @@ pub struct ConsensusStatus {
     pub problem: Option<ConsensusProblem>,
 }
 
-/// How many locks there are in the group's table, and what this node has of them.
+/// How many locks there are in the group's table, and what this node has of them. Voters have a copy of the table;
+/// observers have none, and count none but their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct LockCounts {

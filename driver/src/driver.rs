@@ -367,8 +367,8 @@ impl<I: Io> Driver<I> {
     fn take_command(&mut self, left: usize) {
         match self.commands.try_recv() {
             Ok(command) => {
-                // What was given up before this was asked for is there by now, and comes first: also if all of it happened
-                // while this pass was under way.
+                // What was given up before this was asked for is there by now, and comes first: also if all of it
+                // happened while this pass was under way.
                 self.give_up_abandoned();
                 self.handle_command(self.io.now(), command);
                 self.more |= left == 1;

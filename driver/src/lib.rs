@@ -68,9 +68,9 @@ pub use bytes::Bytes;
 pub use quorate_core::{
     AbandonReason, Aead, AeadFailed, AeadProvider, Config, ConfigError, ConfigFault, ConsensusProblem,
     ConsensusRole, ConsensusStatus, DEFAULT_PORT, DeliveryError, DropReason, Duration, FoundingRefusal,
-    Group, Instant, Key, KeyError, KeyId, KeyRing, KeyUsage, LeaveReason, Life, LockCursor, LockError,
-    LockFilter, LockKey, LockPage, LockRow, LostReason, MAX_CLUSTER_SIZE, MAX_DATAGRAM, MAX_METADATA,
-    MAX_NAME, Member, MemberState, NodeId, PROTOCOL_VERSIONS, ParseNodeIdError, QuarantineReason,
-    Quarantined, RejectReason, Replication, ReplyError, Role, Security, Seed, SeedError, SendError,
-    SendFailure, Settings, Stats, Status, WallTime,
+    Group, Instant, Key, KeyError, KeyId, KeyRing, KeyUsage, LeaveReason, Life, LockCounts, LockCursor,
+    LockError, LockFilter, LockKey, LockPage, LockRow, LostReason, MAX_CLUSTER_SIZE, MAX_DATAGRAM,
+    MAX_METADATA, MAX_NAME, Member, MemberState, NodeId, PROTOCOL_VERSIONS, ParseNodeIdError,
+    QuarantineReason, Quarantined, RejectReason, Replication, ReplyError, Role, Security, Seed, SeedError,
+    SendError, SendFailure, Settings, Stats, Status, WallTime,
 };

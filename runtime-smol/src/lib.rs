@@ -1,5 +1,5 @@
 //! quorate for smol. Works inside async-std too, and under any other executor: the driver runs on smol's global
-//! executor, a thread (or `SMOL_THREADS` of them) of its own.
+//! executor, a thread (or `SMOL_THREADS` of them) of its own. `docs/runtimes.md` in the repository compares runtimes.
 //!
 //! ```no_run
 //! use quorate_smol::{Config, Key};
@@ -69,13 +69,39 @@ pub async fn start_filtered(config: Config, filter: Filter) -> Result<Cluster, S
 }
 
 fn launch(setup: Setup, udp: Udp) -> Result<Cluster, StartError> {
+    let (cluster, driver) = node(setup, udp)?;
+    smol::spawn(driver).detach();
+    Ok(cluster)
+}
+
+/// Makes a node and the future that drives it, for an executor of one's own: what [`start`] does without spawning.
+///
+/// The node runs only while the future is polled. Dropping it is the death of the node: nobody is told goodbye, and
+/// [`Cluster::closed`] says [`DriverError::Aborted`].
+///
+/// ```no_run
+/// # use quorate_smol::*;
+/// # fn spawn(driver: impl Future<Output = ()> + Send + 'static) {}
+/// # async fn example(config: Config) -> Result<(), StartError> {
+/// let (setup, udp) = os::prepare(config)?;
+/// let (cluster, driver) = quorate_smol::node(setup, udp)?;
+/// spawn(driver);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of [`start`].
+pub fn node(
+    setup: Setup,
+    udp: Udp,
+) -> Result<(Cluster, impl Future<Output = ()> + Send + 'static), StartError> {
     let io = SmolIo::new(udp).map_err(|source| StartError::System {
         what: "socket",
         source,
     })?;
     let (cluster, driver) = Driver::new(setup, io)?;
-    smol::spawn(driver.run()).detach();
-    Ok(cluster)
+    Ok((cluster, driver.run()))
 }
 
 /// The driver's view of smol.
@@ -177,3 +203,8 @@ impl Io for SmolIo {
         Box::pin(smol::unblock(move || os::resolve_blocking(&host)))
     }
 }
+
+/// The examples of the page about runtimes.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/runtimes.md")]
+struct Runtimes;

@@ -1,7 +1,7 @@
 //! Starting and stopping under smol.
 
 use core::time::Duration;
-use quorate_smol::{Config, StartError, start};
+use quorate_smol::{Config, DriverError, StartError, start};
 use smol::future::{or, zip};
 
 fn config() -> Config {
@@ -41,4 +41,24 @@ fn a_taken_port_names_the_field_and_the_address() {
         error.to_string().starts_with(&format!("bind = {addr}: ")),
         "{error}"
     );
+}
+
+#[test]
+fn a_driver_that_is_dropped_takes_its_node_along() {
+    let (setup, udp) = quorate_smol::os::prepare(config()).unwrap();
+    let (cluster, driver) = quorate_smol::node(setup, udp).unwrap();
+    let addr = cluster.local_addr();
+    let executor = smol::Executor::new();
+    executor.spawn(driver).detach();
+    let status = smol::block_on(executor.run(cluster.status()));
+    assert_eq!(status.unwrap().id, cluster.id());
+    drop(executor);
+    smol::block_on(async {
+        assert!(matches!(cluster.closed().await, Err(DriverError::Aborted)));
+        assert!(cluster.status().await.is_err());
+    });
+    // Somebody else may have it for a moment.
+    let free = || std::net::UdpSocket::bind(addr).is_ok();
+    let mut tries = (0..250).inspect(|_| std::thread::sleep(Duration::from_millis(20)));
+    assert!(free() || tries.any(|_| free()), "{addr} is still taken");
 }

@@ -71,7 +71,37 @@ pub async fn start_filtered(config: Config, filter: Filter) -> Result<Cluster, S
 }
 
 fn launch(setup: Setup, udp: Udp) -> Result<Cluster, StartError> {
-    let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime("tokio"))?;
+    let (cluster, driver) = node(setup, udp)?;
+    tokio::spawn(driver);
+    Ok(cluster)
+}
+
+/// Makes a node and the future that drives it, for an executor of one's own: what [`start`] does without spawning.
+///
+/// The node runs only while the future is polled. Dropping it is the death of the node: nobody is told goodbye, and
+/// [`Cluster::closed`] says [`DriverError::Aborted`].
+///
+/// ```no_run
+/// # use quorate_tokio::*;
+/// # fn spawn(driver: impl Future<Output = ()> + Send + 'static) {}
+/// # async fn example(config: Config) -> Result<(), StartError> {
+/// let (setup, udp) = os::prepare(config)?;
+/// let (cluster, driver) = quorate_tokio::node(setup, udp)?;
+/// spawn(driver);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of [`start`].
+///
+/// # Panics
+/// Those of [`start`].
+pub fn node(
+    setup: Setup,
+    udp: Udp,
+) -> Result<(Cluster, impl Future<Output = ()> + Send + 'static), StartError> {
+    Handle::try_current().map_err(|_| StartError::NoRuntime("tokio"))?;
     let io = TokioIo::new(udp).map_err(|source| StartError::System {
         what: "socket",
         source,
@@ -79,8 +109,7 @@ fn launch(setup: Setup, udp: Udp) -> Result<Cluster, StartError> {
     let (cluster, driver) = Driver::new(setup, io)?;
     // A pass is bounded by itself. Tokio's own budget would make a socket look empty before it is, and timers run before
     // what arrived during a pause was seen.
-    runtime.spawn(tokio::task::unconstrained(driver.run()));
-    Ok(cluster)
+    Ok((cluster, tokio::task::unconstrained(driver.run())))
 }
 
 /// The driver's view of tokio.

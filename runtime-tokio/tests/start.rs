@@ -183,3 +183,20 @@ fn so_does_a_runtime_that_has_nobody_to_run_it() {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     everything_ends_with(builder.enable_all().build().unwrap());
 }
+
+#[test]
+fn a_guard_that_outlives_its_runtime_is_lost() {
+    use quorate_tokio::{LostReason, NotHeld};
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let guard = runtime.block_on(async {
+        let cluster = start(config().cluster_size(1)).await.unwrap();
+        let asked = cluster.lock("k").acquire();
+        let guard = tokio::time::timeout(Duration::from_secs(30), asked).await;
+        guard.expect("soon").unwrap()
+    });
+    assert!(guard.is_held());
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    assert_eq!(guard.check(), Err(NotHeld::Lost(LostReason::Leaving)));
+    drop(guard);
+}

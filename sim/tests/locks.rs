@@ -1,6 +1,6 @@
 //! Locks as users see them, on clusters of simulated hosts.
 
-use quorate_core::{LockEvent, LockRequest};
+use quorate_core::{LockError, LockEvent, LockRequest};
 use quorate_sim::{App, Cx, Duration, Event, Instant, NodeIndex, Schedule, Sim};
 
 /// Asks for one lock, and gives it back a millisecond after it was granted.
@@ -160,11 +160,14 @@ fn a_watch_goes_on_under_the_next_leader() {
     assert_eq!(changes(&sim), 3);
 }
 
-/// A grant that nobody has decided, in the name of the leader.
-fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant) -> Vec<u8> {
+/// A grant that nobody has decided, as an ANSWER of the leader, or as one in its name that somebody passes on.
+fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant, relayed: bool) -> Vec<u8> {
     let group = sim.node_of(leader).replica().group().expect("it leads one");
-    let mut body = sim.id(leader).to_bytes().to_vec();
-    body.push(0x4f);
+    let mut body = Vec::new();
+    if relayed {
+        body.extend(sim.id(leader).to_bytes());
+        body.push(0x4f);
+    }
     body.extend(group.founder.node.to_bytes());
     body.extend(group.founder.number.to_be_bytes());
     body.extend(group.founding.to_be_bytes());
@@ -175,7 +178,7 @@ fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant) -> Ve
     body.push(1);
     body.extend([request, token, stamp.as_nanos()].map(u64::to_be_bytes).concat());
     body.extend(lease.to_be_bytes());
-    let mut frame = vec![0x51];
+    let mut frame = vec![if relayed { 0x51 } else { 0x4f }];
     frame.extend((body.len() as u16).to_be_bytes());
     frame.extend(body);
     frame
@@ -184,31 +187,186 @@ fn forged(sim: &Sim, leader: NodeIndex, client: NodeIndex, stamp: Instant) -> Ve
 /// Observers have no say, also not in what others are said to have said.
 #[test]
 fn nobody_takes_an_answer_from_an_observer() {
+    for (relayed, observed) in [(false, true), (true, true), (false, false), (true, false)] {
+        let mut sim = calm();
+        let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
+        let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
+        let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
+        let voters: Vec<_> = (0..4)
+            .map(NodeIndex)
+            .filter(seated)
+            .filter(|&node| node != leader)
+            .collect();
+        let observer = (0..4)
+            .map(NodeIndex)
+            .find(|node| !seated(node))
+            .expect("there is one");
+        let (client, other) = (voters[0], voters[1]);
+        let request = LockRequest::new("a").wait(Duration::from_secs(60));
+        sim.with(other, |cx| cx.lock(request.clone())).unwrap();
+        sim.run_for(Duration::from_millis(100));
+        sim.with(client, |cx| cx.lock(request)).unwrap();
+        sim.run_for(Duration::from_millis(100));
+        let now = sim.with(client, |cx| cx.node_mut(|_, now| now));
+        let frames = forged(&sim, leader, client, now, relayed);
+        let by = sim.id(match (observed, relayed) {
+            (true, _) => observer,
+            (false, true) => other,
+            (false, false) => leader,
+        });
+        let granted = sim.with(client, |cx| {
+            cx.node_mut(|node, now| {
+                node.handle_frames(now, by, &frames);
+                // Checkers would object to what is granted by nobody.
+                let mut events = std::iter::from_fn(|| node.poll_event());
+                events.any(|event| matches!(event, Event::Lock(LockEvent::Granted { .. })))
+            })
+        });
+        // From those who have a say it counts: it is what an answer looks like.
+        assert_eq!(granted, !observed, "relayed {relayed}");
+    }
+}
+
+/// Whoever does not wait is told who is in the way, and for how long; and when to ask again.
+#[test]
+fn a_refusal_names_the_holder_and_the_time_left() {
     let mut sim = calm();
-    let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
-    let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
+    let (holder, other, third) = (NodeIndex(0), NodeIndex(1), NodeIndex(2));
+    let ttl = Duration::from_secs(2);
+    let request = LockRequest::new("a").ttl(ttl);
+    sim.with(holder, |cx| cx.lock(request.clone())).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    sim.with(third, |cx| cx.lock(request.clone().wait(Duration::from_secs(60))))
+        .unwrap();
+    sim.run_for(Duration::from_millis(100));
+    sim.with(other, |cx| cx.lock(request)).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    let granted = locks(&sim, holder).find_map(|(_, event)| match event {
+        LockEvent::Granted { token, .. } => Some(*token),
+        _ => None,
+    });
+    let refused = locks(&sim, other).find_map(|(_, event)| match event {
+        LockEvent::Failed { error, .. } => Some(*error),
+        _ => None,
+    });
+    let Some(LockError::Taken {
+        token,
+        owner,
+        left,
+        waiting,
+    }) = refused
+    else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((Some(token), owner, waiting), (granted, sim.id(holder), 1));
+    // The leader counts a little longer than the holder may.
+    assert!(left > ttl / 2 && left < ttl * 5 / 4, "{left:?}");
+    assert_eq!(
+        refused.and_then(|error| error.retry_after()),
+        Some(Duration::from_millis(100))
+    );
+}
+
+/// What a node says about its locks adds up.
+#[test]
+fn locks_are_counted() {
+    let mut sim = calm();
     let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
-    let voters: Vec<_> = (0..4)
-        .map(NodeIndex)
-        .filter(seated)
-        .filter(|&node| node != leader)
-        .collect();
-    let observer = (0..4)
+    let voters: Vec<_> = (0..4).map(NodeIndex).filter(seated).collect();
+    let (holder, waiter) = (voters[0], voters[1]);
+    let counts = |sim: &Sim, node: NodeIndex| {
+        let now = sim.world().clock(sim.world().process(node).host);
+        let status = sim.node_of(node).status(now);
+        status.consensus.expect("there is a group").locks
+    };
+    let none = counts(&sim, holder);
+    assert_eq!((none.locks, none.held, none.waiting, none.bytes), (0, 0, 0, 0));
+    let request = LockRequest::new("a").metadata("who", "me");
+    let held = sim.with(holder, |cx| cx.lock(request.clone())).unwrap();
+    let other = sim.with(holder, |cx| cx.lock(LockRequest::new("bcd"))).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    let wait = Duration::from_secs(5);
+    sim.with(waiter, |cx| cx.lock(request.wait(wait))).unwrap();
+    // Followers know of it a heartbeat later.
+    sim.run_for(Duration::from_secs(1));
+    for node in [holder, waiter] {
+        let counts = counts(&sim, node);
+        assert_eq!((counts.locks, counts.held, counts.waiting), (2, 2, 1));
+        // Keys: one of 1 and one of 3 bytes. Metadata: twice "who" and "me", and a length each.
+        let metadata = 2 * (1 + "who".len() + 2 + "me".len());
+        let keys = "a".len() + "bcd".len();
+        assert!(
+            (3 * 64 + keys + metadata - 4..=3 * 64 + keys + metadata + 8).contains(&counts.bytes),
+            "{counts:?}"
+        );
+        let own = if node == holder { (2, 0) } else { (0, 1) };
+        assert_eq!((counts.own_held, counts.own_waiting), own);
+    }
+    sim.run_for(wait);
+    for id in [held, other] {
+        sim.with(holder, |cx| cx.unlock(id)).unwrap();
+    }
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(counts(&sim, waiter), none);
+    let (mine, its) = (sim.node_of(holder).stats(), sim.node_of(waiter).stats());
+    assert_eq!(
+        (
+            mine.locks_granted,
+            mine.locks_released,
+            mine.locks_lost,
+            mine.lock_requests_failed
+        ),
+        (2, 2, 0, 0)
+    );
+    assert!(mine.locks_renewed > 4, "{}", mine.locks_renewed);
+    assert_eq!((its.locks_granted, its.lock_requests_failed), (0, 1));
+}
+
+/// Who has asked for a lock and is gone is forgotten in the end, also where nobody is left who has seen it go.
+#[test]
+fn the_table_forgets_who_is_gone() {
+    let max_ttl = Duration::from_secs(20);
+    let schedule = Schedule {
+        cluster_size: 3,
+        observers: 1,
+        allow_observers: true,
+        max_ttl,
+        ..Schedule::calm(7, 4)
+    };
+    let mut sim = Sim::builder().schedule(schedule).build();
+    sim.run_for(max_ttl * 2);
+    let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
+    let voters: Vec<_> = (0..4).map(NodeIndex).filter(seated).collect();
+    let gone = (0..4)
         .map(NodeIndex)
         .find(|node| !seated(node))
-        .expect("there is one");
-    let (client, other) = (voters[0], voters[1]);
-    let request = LockRequest::new("a").wait(Duration::from_secs(60));
-    sim.with(other, |cx| cx.lock(request.clone())).unwrap();
+        .expect("there is an observer");
+    let id = sim.with(gone, |cx| cx.lock(LockRequest::new("a"))).unwrap();
     sim.run_for(Duration::from_millis(100));
-    sim.with(client, |cx| cx.lock(request)).unwrap();
-    sim.run_for(Duration::from_millis(100));
-    let now = sim.with(client, |cx| cx.node_mut(|_, now| now));
-    let frames = forged(&sim, leader, client, now);
-    let by = sim.id(observer);
-    sim.with(client, |cx| {
-        cx.node_mut(|node, now| node.handle_frames(now, by, &frames))
-    });
-    let granted = |(_, event): (_, &LockEvent)| matches!(event, LockEvent::Granted { .. });
-    assert!(!locks(&sim, client).any(granted));
+    sim.with(gone, |cx| cx.unlock(id)).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    let name = sim.id(gone);
+    let known = |sim: &Sim, node: NodeIndex| {
+        let machine = sim.node_of(node).replica().machine().expect("it is in the group");
+        machine.table.owners().any(|owner| owner == name)
+    };
+    assert!(voters.iter().all(|&node| known(&sim, node)));
+    sim.crash(gone);
+    sim.run_for(Duration::from_secs(15));
+    // A rolling update: nobody who comes has ever seen it.
+    let mut new = Vec::new();
+    for &node in &voters {
+        let (addr, config) = (sim.addr(node), sim.world().process(node).config.clone());
+        let config = config.key(quorate_core::Key::from_bytes([7; 32]));
+        sim.with(node, |cx| cx.leave());
+        let left = sim.run_until(Duration::from_secs(10), |sim| !sim.is_running(node));
+        assert!(left);
+        let node = sim.start_at(addr, config);
+        let seated = |sim: &Sim| sim.node_of(node).replica().is_seated();
+        assert!(sim.run_until(Duration::from_secs(10), seated));
+        new.push(node);
+    }
+    assert!(new.iter().all(|&node| known(&sim, node)));
+    sim.run_for(3 * max_ttl);
+    assert!(!new.iter().any(|&node| known(&sim, node)));
 }

@@ -1,96 +1,40 @@
-//! Scenarios on real sockets, written once and run on every runtime.
+//! Scenarios, written once and run on every runtime.
 //!
-//! They use loopback addresses, ports that the system hands out, default timing and generous bounds.
+//! A scenario is an `async fn name<R: Runtime>()` that touches the world through `quorate` and [`Runtime`] only, so that
+//! it runs in a simulation too. What is about the system itself (processes, threads, sockets, what is left open) is in
+//! [`os`]. [`scenarios`] and [`scenarios_os`] list them, and [`run`] runs them as tests.
+//!
+//! They take the addresses that they are given, default timing, and generous bounds.
 
-pub mod children;
-pub mod lifecycle;
+pub mod endings;
 pub mod locks;
 pub mod membership;
 pub mod messages;
+pub mod os;
+pub mod outcomes;
+mod runtime;
 pub mod security;
+mod suite;
+#[cfg(test)]
+mod tests;
 
-use core::future::Future;
+use core::future::poll_fn;
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::Poll;
 use core::time::Duration;
 use quorate::{Cluster, Config, Filter, Key, NodeId, StartError};
-use std::time::Instant;
-
-/// A runtime under test.
-pub trait Runtime: 'static {
-    /// Runs a future to its end on this runtime.
-    fn block_on<F: Future>(future: F) -> F::Output;
-    /// Starts a node.
-    fn start(config: Config) -> impl Future<Output = Result<Cluster, StartError>> + Send;
-    /// Starts a node whose outgoing datagrams pass a filter.
-    fn start_filtered(
-        config: Config,
-        filter: Filter,
-    ) -> impl Future<Output = Result<Cluster, StartError>> + Send;
-    /// Waits.
-    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send;
-    /// Runs a future beside the present one.
-    fn spawn(future: impl Future<Output = ()> + Send + 'static);
-}
-
-/// tokio.
-#[derive(Debug)]
-pub struct Tokio;
-
-impl Runtime for Tokio {
-    fn block_on<F: Future>(future: F) -> F::Output {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
-        runtime.expect("a runtime").block_on(future)
-    }
-
-    async fn start(config: Config) -> Result<Cluster, StartError> {
-        quorate_tokio::start(config).await
-    }
-
-    async fn start_filtered(config: Config, filter: Filter) -> Result<Cluster, StartError> {
-        quorate_tokio::start_filtered(config, filter).await
-    }
-
-    async fn sleep(duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(future);
-    }
-}
-
-/// smol.
-#[derive(Debug)]
-pub struct Smol;
-
-impl Runtime for Smol {
-    fn block_on<F: Future>(future: F) -> F::Output {
-        smol::block_on(future)
-    }
-
-    async fn start(config: Config) -> Result<Cluster, StartError> {
-        quorate_smol::start(config).await
-    }
-
-    async fn start_filtered(config: Config, filter: Filter) -> Result<Cluster, StartError> {
-        quorate_smol::start_filtered(config, filter).await
-    }
-
-    async fn sleep(duration: Duration) {
-        smol::Timer::after(duration).await;
-    }
-
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-        smol::spawn(future).detach();
-    }
-}
+pub use runtime::{AsyncStd, Runtime, Simulated, Smol, Tokio};
+use std::sync::Arc;
+pub use suite::{Scenario, run, scenarios, scenarios_os};
 
 /// How long anything may take that should take a moment.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// Returns a config for a node on a loopback port of the system's choice.
+/// How often something is looked at that is waited for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Returns a config for a node at an address of the runtime's choice: on an operating system a loopback port.
 pub fn config() -> Config {
     Config::default()
         .bind("127.0.0.1:0")
@@ -102,11 +46,25 @@ pub fn config() -> Config {
 /// # Panics
 /// After [`SOON`].
 pub async fn until<R: Runtime>(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < SOON, "not within {SOON:?}: {what}");
-        R::sleep(Duration::from_millis(10)).await;
-    }
+    soon::<R, _>(what, async {
+        while !condition() {
+            R::sleep(LOOK).await;
+        }
+    })
+    .await;
+}
+
+/// Waits until the condition, which has to be waited for itself, holds; panics, naming `what`, if it does not soon.
+///
+/// # Panics
+/// After [`SOON`].
+pub async fn until_async<R: Runtime>(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    soon::<R, _>(what, async {
+        while !condition().await {
+            R::sleep(LOOK).await;
+        }
+    })
+    .await;
 }
 
 /// Ends as the future does; panics, naming `what`, if it does not soon.
@@ -114,19 +72,23 @@ pub async fn until<R: Runtime>(what: &str, mut condition: impl FnMut() -> bool) 
 /// # Panics
 /// After [`SOON`].
 pub async fn soon<R: Runtime, T>(what: &str, future: impl Future<Output = T>) -> T {
-    let mut future = core::pin::pin!(future);
-    let mut limit = core::pin::pin!(R::sleep(SOON));
-    core::future::poll_fn(|cx| {
-        if let core::task::Poll::Ready(value) = future.as_mut().poll(cx) {
-            return core::task::Poll::Ready(value);
-        }
-        assert!(
-            limit.as_mut().poll(cx).is_pending(),
-            "not within {SOON:?}: {what}"
-        );
-        core::task::Poll::Pending
+    let ended = within::<R, _>(SOON, future).await;
+    ended.unwrap_or_else(|| panic!("not within {SOON:?}: {what}"))
+}
+
+/// Waits for a future, at most so long; then it is dropped.
+pub async fn within<R: Runtime, T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let (mut future, mut late) = (pin!(future), pin!(R::sleep(limit)));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
     })
     .await
+}
+
+/// Polls once.
+pub async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
 /// Starts a node. Where it is to have a port that another one had just now, somebody else may have been handed that
@@ -135,16 +97,14 @@ pub async fn soon<R: Runtime, T>(what: &str, future: impl Future<Output = T>) ->
 /// # Panics
 /// If it cannot be started.
 pub async fn start<R: Runtime>(config: Config) -> Cluster {
-    start_filtered::<R>(config, || Filter::new(|_, _| true)).await
+    start_with::<R>(async || R::start(config.clone()).await).await
 }
 
-async fn start_filtered<R: Runtime>(config: Config, filter: impl Fn() -> Filter) -> Cluster {
-    let begun = Instant::now();
+async fn start_with<R: Runtime>(mut start: impl AsyncFnMut() -> Result<Cluster, StartError>) -> Cluster {
+    let begun = R::now();
     loop {
-        match R::start_filtered(config.clone(), filter()).await {
-            Err(StartError::Bind { .. }) if begun.elapsed() < SOON => {
-                R::sleep(Duration::from_millis(50)).await
-            }
+        match start().await {
+            Err(StartError::Bind { .. }) if R::now() - begun < SOON => R::sleep(LOOK).await,
             started => return started.expect("the node starts"),
         }
     }
@@ -188,9 +148,14 @@ pub fn lists(node: &Cluster, nodes: &[Cluster]) -> bool {
 }
 
 /// Shuts all nodes down.
+///
+/// # Panics
+/// If they do not stop soon, or not because they were asked to.
 pub async fn shutdown<R: Runtime>(nodes: Vec<Cluster>) {
     for node in nodes {
         soon::<R, _>("a shutdown", node.shutdown()).await;
+        let closed = soon::<R, _>("its end", node.closed()).await;
+        closed.expect("it stopped because it was asked to");
     }
 }
 
@@ -198,7 +163,7 @@ pub async fn shutdown<R: Runtime>(nodes: Vec<Cluster>) {
 pub struct Mortal {
     /// The node.
     pub cluster: Cluster,
-    dead: std::sync::Arc<core::sync::atomic::AtomicBool>,
+    dead: Arc<AtomicBool>,
 }
 
 impl Mortal {
@@ -207,18 +172,18 @@ impl Mortal {
     /// # Panics
     /// If it cannot be started.
     pub async fn start<R: Runtime>(config: Config) -> Self {
-        let dead = std::sync::Arc::new(core::sync::atomic::AtomicBool::new(false));
+        let dead = Arc::new(AtomicBool::new(false));
         let filter = || {
             let seen = dead.clone();
-            Filter::new(move |_, _| !seen.load(core::sync::atomic::Ordering::Relaxed))
+            Filter::new(move |_, _| !seen.load(Ordering::Relaxed))
         };
-        let cluster = start_filtered::<R>(config, filter).await;
+        let cluster = start_with::<R>(async || R::start_filtered(config.clone(), filter()).await).await;
         Self { cluster, dead }
     }
 
     /// Cuts it off: it hears everything, and nobody hears it.
     pub fn cut(&self) {
-        self.dead.store(true, core::sync::atomic::Ordering::Relaxed);
+        self.dead.store(true, Ordering::Relaxed);
     }
 
     /// Lets it die, and frees its port.
@@ -226,32 +191,4 @@ impl Mortal {
         self.cut();
         soon::<R, _>("a shutdown", self.cluster.shutdown()).await;
     }
-}
-
-/// Makes a test of every scenario, on one runtime.
-#[macro_export]
-macro_rules! suite {
-    ($runtime:ty) => {
-        $crate::suite!($runtime:
-            membership { join_by_name_address_and_gossip, join_over_ipv6, crash, leave, dropping_every_handle_leaves,
-                rejoin, quorum, twenty_nodes, bad_configs, an_unresolvable_name, several_clusters_in_one_process }
-            security { wrong_key_and_plaintext, key_rotation, a_missed_rotation, quarantine }
-            messages { a_thousand_in_order, requests, a_mebibyte_at_five_percent_loss, too_large,
-                a_request_to_a_peer_that_goes, a_consumer_that_stops_reading }
-            lifecycle { a_shutdown_ends_all_calls, a_hundred_starts_and_stops, requests_that_are_given_up, dead_seeds }
-            locks { hand_over_with_rising_tokens, a_dropped_acquire_leaves_nothing, a_refused_try_names_the_holder,
-                a_cut_off_holder_has_lost_it_before_the_next_gets_it, work_is_stopped_when_the_lock_is_lost,
-                whoever_leaves_hands_over_at_once, a_guard_dropped_outside_of_any_runtime, a_panic_hands_over,
-                units_and_readers, listing_and_force, elections, health_says_whether_locks_come }
-            children { child, a_stopped_process_accuses_nobody, a_killed_process }
-        );
-    };
-    ($runtime:ty: $($module:ident { $($scenario:ident),+ })+) => {
-        $($(
-            #[test]
-            fn $scenario() {
-                <$runtime as $crate::Runtime>::block_on($crate::$module::$scenario::<$runtime>());
-            }
-        )+)+
-    };
 }

@@ -1,28 +1,46 @@
 //! Locks among three.
 
-use crate::{Mortal, Runtime, cluster, config, shutdown, soon, until, until_all_meet};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use core::task::Poll;
+pub mod cancel;
+pub mod elections;
+pub mod guards;
+pub mod looking;
+
+use crate::{
+    LOOK, Mortal, Runtime, cluster, config, poll_once, shutdown, soon, until, until_all_meet, until_async,
+};
+use core::pin::pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use quorate::{
-    AcquireError, Closed, Cluster, ClusterEvent, Config, LockError, LockFilter, LockGuard, LostReason,
-    NotHeld, WithLockError,
+    AcquireError, Closed, Cluster, Config, LockBuilder, LockError, LockGuard, LockQueryError, Role,
 };
 use std::sync::{Arc, Mutex};
 
 /// For locks that end by themselves within the test. All others have leases that no slow machine outlives.
 const SHORT: Duration = Duration::from_secs(2);
 
+/// A lease that does not end within any test.
+const LONG: Duration = Duration::from_secs(300);
+
 fn three() -> Config {
     config()
         .local()
         .cluster_size(3)
+        .max_ttl(LONG)
         .leave_wait(Duration::from_millis(200))
+}
+
+fn short_three() -> Config {
+    three().lock_ttl(SHORT)
 }
 
 /// Three nodes whose group grants locks.
 async fn group<R: Runtime>() -> Vec<Cluster> {
-    let nodes = cluster::<R>(3, three).await;
+    group_of::<R>(three).await
+}
+
+async fn group_of<R: Runtime>(config: impl Fn() -> Config) -> Vec<Cluster> {
+    let nodes = cluster::<R>(3, config).await;
     all_ready::<R>(&nodes).await;
     nodes
 }
@@ -33,28 +51,45 @@ async fn all_ready<R: Runtime>(nodes: &[Cluster]) {
     }
 }
 
-async fn acquire<R: Runtime>(node: &Cluster, key: &str) -> LockGuard {
+/// Three nodes, the first of which holds the lock `k` under a lease that does not end within any test.
+pub(crate) async fn patient<R: Runtime>() -> (Vec<Cluster>, LockGuard) {
+    let nodes = group::<R>().await;
+    let long = nodes[0].lock("k").ttl(LONG).acquire();
+    let guard = soon::<R, _>("a lock", long).await.expect("granted");
+    (nodes, guard)
+}
+
+/// Three, the last of which can be cut off.
+async fn three_with_a_mortal<R: Runtime>() -> (Vec<Cluster>, Mortal) {
+    let first = crate::start::<R>(short_three()).await;
+    let seed = first.local_addr().to_string();
+    let second = crate::start::<R>(short_three().seed(seed.clone())).await;
+    let third = Mortal::start::<R>(short_three().seed(seed)).await;
+    let nodes = vec![first, second, third.cluster.clone()];
+    until_all_meet::<R>(&nodes).await;
+    all_ready::<R>(&nodes).await;
+    (nodes, third)
+}
+
+pub(crate) async fn acquire<R: Runtime>(node: &Cluster, key: &str) -> LockGuard {
     soon::<R, _>("a lock", node.lock(key).acquire())
         .await
         .expect("granted")
 }
 
-/// Returns how many hold the key or wait for it.
-async fn known<R: Runtime>(node: &Cluster, key: &str) -> usize {
-    let info = soon::<R, _>("an answer", node.lock_info(key))
-        .await
-        .expect("an answer");
-    info.map_or(0, |info| info.holders.len() + info.waiters.len())
+/// Returns how many hold the key, and how many wait for it.
+async fn known<R: Runtime>(node: &Cluster, key: &str) -> (usize, usize) {
+    let info = soon::<R, _>("an answer", node.lock_info(key)).await;
+    let info = info.expect("an answer").unwrap_or_default();
+    (info.holders.len(), info.waiters.len())
 }
 
-/// Waits until nobody holds the key or waits for it.
-async fn until_gone<R: Runtime>(node: &Cluster, key: &str) {
-    let asked = async {
-        while known::<R>(node, key).await > 0 {
-            R::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon::<R, _>("nothing is left", asked).await;
+/// Waits until so many hold the key, and so many wait for it.
+async fn until_known<R: Runtime>(node: &Cluster, key: &str, expected: (usize, usize)) {
+    until_async::<R>("so many hold and wait", async || {
+        known::<R>(node, key).await == expected
+    })
+    .await;
 }
 
 /// Twelve clients on three nodes, one lock: never two at a time, and the tokens rise.
@@ -81,42 +116,7 @@ pub async fn hand_over_with_rising_tokens<R: Runtime>() {
     until::<R>("60 turns", || tokens.lock().unwrap().len() == 60).await;
     let tokens = tokens.lock().unwrap().clone();
     assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
-    until_gone::<R>(&nodes[0], "one").await;
-    shutdown::<R>(nodes).await;
-}
-
-/// Waits for a future, at most so long.
-async fn at_most<R: Runtime, T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-    let (mut future, mut timer) = (core::pin::pin!(future), core::pin::pin!(R::sleep(limit)));
-    core::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
-    })
-    .await
-}
-
-/// Whoever stops waiting, at whatever moment, does not get the lock.
-pub async fn a_dropped_acquire_leaves_nothing<R: Runtime>() {
-    let nodes = group::<R>().await;
-    let held = acquire::<R>(&nodes[0], "k").await;
-    for (i, node) in nodes.iter().cycle().take(9).enumerate() {
-        let limit = Duration::from_millis(3 * i as u64);
-        let granted = at_most::<R, _>(limit, node.lock("k").acquire()).await;
-        assert!(granted.is_none(), "it is held");
-    }
-    soon::<R, _>("only the holder is left", async {
-        while known::<R>(&nodes[1], "k").await > 1 {
-            R::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    assert_eq!(held.release().await, Ok(()));
-    // Free, and given up at any moment: before it is granted, after, or while the grant is on its way.
-    for (i, node) in nodes.iter().cycle().take(30).enumerate() {
-        let limit = Duration::from_micros(100 * i as u64);
-        drop(at_most::<R, _>(limit, node.lock("k").acquire()).await);
-    }
-    until_gone::<R>(&nodes[2], "k").await;
+    until_known::<R>(&nodes[0], "one", (0, 0)).await;
     shutdown::<R>(nodes).await;
 }
 
@@ -143,133 +143,6 @@ pub async fn a_refused_try_names_the_holder<R: Runtime>() {
     assert_eq!(error, AcquireError::Refused(LockError::Timeout));
     assert!(held.is_held());
     drop(held);
-    shutdown::<R>(nodes).await;
-}
-
-/// Three, the last of which can be cut off.
-async fn three_with_a_mortal<R: Runtime>() -> (Vec<Cluster>, Mortal) {
-    let three = || three().lock_ttl(SHORT);
-    let first = crate::start::<R>(three()).await;
-    let seed = first.local_addr().to_string();
-    let second = crate::start::<R>(three().seed(seed.clone())).await;
-    let third = Mortal::start::<R>(three().seed(seed)).await;
-    let nodes = vec![first, second, third.cluster.clone()];
-    until_all_meet::<R>(&nodes).await;
-    all_ready::<R>(&nodes).await;
-    (nodes, third)
-}
-
-/// A holder that is cut off has lost the lock when the next one has it, without having heard of anything.
-pub async fn a_cut_off_holder_has_lost_it_before_the_next_gets_it<R: Runtime>() {
-    let (nodes, third) = three_with_a_mortal::<R>().await;
-    let mut events = third.cluster.events();
-    let guard = acquire::<R>(&third.cluster, "k").await;
-    third.cut();
-    let next = acquire::<R>(&nodes[0], "k").await;
-    assert_eq!(guard.check(), Err(NotHeld::Lost(LostReason::Expired)));
-    assert!(next.token() > guard.token());
-    let lost = soon::<R, _>("the loss", guard.lost()).await;
-    assert_eq!(lost, LostReason::Expired);
-    let told = async {
-        while let Some(event) = events.next().await {
-            if let ClusterEvent::LockLost { token, .. } = event {
-                return token;
-            }
-        }
-        panic!("the node is gone");
-    };
-    assert_eq!(soon::<R, _>("the event", told).await, guard.token());
-    assert_eq!(guard.release().await, Err(NotHeld::Lost(LostReason::Expired)));
-    drop((next, events));
-    third.die::<R>().await;
-    shutdown::<R>(nodes).await;
-}
-
-/// Work under a lock that is lost is dropped, and its caller told.
-pub async fn work_is_stopped_when_the_lock_is_lost<R: Runtime>() {
-    struct Gone(Arc<AtomicBool>);
-    impl Drop for Gone {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
-    let (nodes, third) = three_with_a_mortal::<R>().await;
-    let done = soon::<R, _>(
-        "work",
-        third.cluster.with_lock("k", |lease| async move { lease.token() }),
-    )
-    .await;
-    let gone = Arc::new(AtomicBool::new(false));
-    let mark = Gone(gone.clone());
-    let (cut, token) = (&third, done.expect("done"));
-    let work = third.cluster.with_lock("k", |lease| async move {
-        let _mark = mark;
-        assert!(lease.token() > token);
-        cut.cut();
-        core::future::pending::<()>().await;
-    });
-    let stopped = soon::<R, _>("the end of the work", work).await;
-    assert_eq!(stopped, Err(WithLockError::Lost(LostReason::Expired)));
-    assert!(
-        gone.load(Ordering::SeqCst),
-        "the work is dropped before that is told"
-    );
-    drop(acquire::<R>(&nodes[0], "k").await);
-    third.die::<R>().await;
-    shutdown::<R>(nodes).await;
-}
-
-/// A holder that leaves hands over at once, long before its lease would end.
-pub async fn whoever_leaves_hands_over_at_once<R: Runtime>() {
-    // No lease of this length ends within the test.
-    let nodes = cluster::<R>(3, || three().max_ttl(Duration::from_secs(300))).await;
-    all_ready::<R>(&nodes).await;
-    let long = nodes[0].lock("k").ttl(Duration::from_secs(300));
-    let guard = soon::<R, _>("a lock", long.acquire()).await.expect("granted");
-    let waits = nodes[0].lock("k").acquire();
-    let left = async {
-        let ended = soon::<R, _>("an end", waits).await;
-        assert!(matches!(ended, Err(AcquireError::Closed(_))), "{ended:?}");
-    };
-    let mut left = Box::pin(left);
-    core::future::poll_fn(|cx| {
-        assert!(left.as_mut().poll(cx).is_pending());
-        Poll::Ready(())
-    })
-    .await;
-    soon::<R, _>("a shutdown", nodes[0].shutdown()).await;
-    left.await;
-    assert_eq!(guard.check(), Err(NotHeld::Lost(LostReason::Leaving)));
-    assert_eq!(guard.lost().await, LostReason::Leaving);
-    let next = acquire::<R>(&nodes[1], "k").await;
-    assert!(next.token() > guard.token());
-    drop((guard, next));
-    shutdown::<R>(nodes).await;
-}
-
-/// A guard gives its lock back in a thread that knows of no runtime.
-pub async fn a_guard_dropped_outside_of_any_runtime<R: Runtime>() {
-    let nodes = cluster::<R>(3, || three().max_ttl(Duration::from_secs(300))).await;
-    all_ready::<R>(&nodes).await;
-    let long = nodes[0].lock("k").ttl(Duration::from_secs(300));
-    let guard = soon::<R, _>("a lock", long.acquire()).await.expect("granted");
-    std::thread::spawn(move || drop(guard)).join().expect("no panic");
-    drop(acquire::<R>(&nodes[1], "k").await);
-    shutdown::<R>(nodes).await;
-}
-
-/// A panic of whoever holds a lock gives it back.
-pub async fn a_panic_hands_over<R: Runtime>() {
-    let nodes = cluster::<R>(3, || three().max_ttl(Duration::from_secs(300))).await;
-    all_ready::<R>(&nodes).await;
-    let long = nodes[0].lock("k").ttl(Duration::from_secs(300));
-    let guard = soon::<R, _>("a lock", long.acquire()).await.expect("granted");
-    let thread = std::thread::spawn(move || {
-        let _guard = guard;
-        std::panic::resume_unwind(Box::new("on purpose"));
-    });
-    assert!(thread.join().is_err());
-    drop(acquire::<R>(&nodes[1], "k").await);
     shutdown::<R>(nodes).await;
 }
 
@@ -314,84 +187,155 @@ pub async fn units_and_readers<R: Runtime>() {
     shutdown::<R>(nodes).await;
 }
 
-/// Everybody sees who holds and waits, and can take a lock from its holder.
-pub async fn listing_and_force<R: Runtime>() {
+/// Whoever gives a lock back and asks again at once is not refused because of itself.
+pub async fn release_and_ask_again<R: Runtime>() {
     let nodes = group::<R>().await;
-    let named = nodes[0].lock("jobs/a").metadata("who", "zero");
-    let guard = soon::<R, _>("a lock", named.acquire()).await.expect("granted");
-    let other = acquire::<R>(&nodes[1], "jobs/b").await;
-    let _third = acquire::<R>(&nodes[1], "other").await;
-    for node in &nodes {
-        let rows = soon::<R, _>("a list", node.locks(LockFilter::new().key("jobs/*")).all()).await;
-        let rows = rows.expect("a list");
-        let seen: Vec<_> = rows
-            .iter()
-            .map(|row| (&*row.key, row.owner.node, row.token))
-            .collect();
-        let a = ("jobs/a", nodes[0].id(), Some(guard.token()));
-        assert_eq!(seen, [a, ("jobs/b", nodes[1].id(), Some(other.token()))]);
-        assert!(rows[0].metadata().eq([("who", "zero")]));
+    for node in nodes.iter().cycle().take(100) {
+        let guard = soon::<R, _>("an answer", node.try_lock("k")).await;
+        let guard = guard.expect("free");
+        drop(guard);
+        let again = soon::<R, _>("an answer", node.try_lock("k")).await;
+        again.expect("free").release().await.expect("held");
+        // What others ask may overtake the release.
+        until_known::<R>(node, "k", (0, 0)).await;
     }
-    for unsafely in [false, true] {
-        let guard = acquire::<R>(&nodes[0], "stuck").await;
-        let token = guard.token();
-        let taken = if unsafely {
-            soon::<R, _>("an answer", nodes[2].force_release_unsafely(token)).await
-        } else {
-            soon::<R, _>("an answer", nodes[2].force_release(token)).await
-        };
-        assert_eq!(taken, Ok(true));
-        let next = acquire::<R>(&nodes[1], "stuck").await;
-        let reason = soon::<R, _>("the loss", guard.lost()).await;
-        if !unsafely {
-            assert_eq!(reason, LostReason::Revoked);
-        }
-        assert!(next.token() > token);
-        let none = soon::<R, _>("an answer", nodes[0].force_release(u64::MAX >> 1)).await;
-        assert_eq!(none, Ok(false));
-        drop((guard, next));
-    }
-    drop((guard, other));
     shutdown::<R>(nodes).await;
 }
 
-/// One leads, everybody sees who, and the next follows.
-pub async fn elections<R: Runtime>() {
-    let nodes = group::<R>().await;
-    let election = |i: usize| nodes[i].elect("boss").value(format!("node-{i}"));
-    let mut leaders = soon::<R, _>("an observer", election(2).observe())
-        .await
-        .expect("observes");
-    assert_eq!(soon::<R, _>("a first look", leaders.next()).await, Some(None));
-    let first = soon::<R, _>("an election", election(0).campaign())
-        .await
-        .expect("elected");
-    let seen = soon::<R, _>("a leader", leaders.next())
-        .await
-        .flatten()
-        .expect("a leader");
-    assert_eq!(
-        (&*seen.value, seen.node, seen.token),
-        ("node-0", nodes[0].id(), first.token())
-    );
-    let asked = soon::<R, _>("an answer", election(1).leader()).await;
-    assert_eq!(asked, Ok(Some(seen)));
-    first.step_down().await.expect("it led");
-    let second = soon::<R, _>("an election", election(1).campaign())
-        .await
-        .expect("elected");
-    let follows = async {
-        // It may have been looked at between the two.
-        loop {
-            if let Some(leader) = leaders.next().await.expect("the node runs") {
-                return leader;
-            }
-        }
-    };
-    let seen = soon::<R, _>("the next leader", follows).await;
-    assert_eq!((&*seen.value, seen.token), ("node-1", second.token()));
-    drop((second, leaders));
+/// Whoever is more urgent goes first, and others in the order of asking.
+pub async fn the_urgent_go_first<R: Runtime>() {
+    let (nodes, held) = patient::<R>().await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for (i, (node, priority)) in [(1, 0), (2, 5), (1, 9), (2, 5)].into_iter().enumerate() {
+        let (lock, order) = (nodes[node].lock("k").ttl(LONG).priority(priority), order.clone());
+        R::spawn(async move {
+            let guard = lock.acquire().await.expect("granted");
+            order.lock().unwrap().push((priority, i));
+            guard.release().await.expect("held");
+        });
+        until_known::<R>(&nodes[0], "k", (1, i + 1)).await;
+    }
+    let info = soon::<R, _>("an answer", nodes[2].lock_info("k")).await;
+    let info = info.expect("an answer").expect("it is held");
+    let queue: Vec<_> = info.waiters.iter().map(|row| row.owner.node).collect();
+    assert_eq!(queue, [1, 2, 2, 1].map(|i| nodes[i].id()));
+    drop(held);
+    until::<R>("four turns", || order.lock().unwrap().len() == 4).await;
+    assert_eq!(*order.lock().unwrap(), [(9, 2), (5, 1), (5, 3), (0, 0)]);
+    until_known::<R>(&nodes[0], "k", (0, 0)).await;
     shutdown::<R>(nodes).await;
+}
+
+async fn refused<R: Runtime>(lock: LockBuilder) -> LockError {
+    match soon::<R, _>("an answer", lock.acquire()).await {
+        Err(AcquireError::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What can never be granted is refused at once, and says why.
+pub async fn wrong_requests<R: Runtime>() {
+    let nodes = group::<R>().await;
+    let node = &nodes[1];
+    let max_ms = u32::try_from(LONG.as_millis()).unwrap();
+    let ttl = |ttl_ms| LockError::Ttl { ttl_ms, max_ms };
+    let units = |units, capacity| LockError::Units { units, capacity };
+    for (lock, expected) in [
+        (node.lock(""), LockError::Key { len: 0 }),
+        (node.read("x".repeat(256)), LockError::Key { len: 256 }),
+        (node.lock("k").ttl(Duration::from_millis(999)), ttl(999)),
+        (node.lock("k").ttl(2 * LONG), ttl(2 * LONG.as_millis())),
+        (node.lock("k").units(2), units(2, 1)),
+        (node.semaphore("k", 4).units(5), units(5, 4)),
+        (node.semaphore("k", 0), units(1, 0)),
+    ] {
+        assert_eq!(refused::<R>(lock).await, expected);
+    }
+    let much = node.lock("k").metadata("name", "x".repeat(600));
+    assert!(matches!(refused::<R>(much).await, LockError::Metadata { .. }));
+    // All of the above were refused before anything was held, so this one is granted.
+    let held = acquire::<R>(&nodes[0], "k").await;
+    assert_eq!(
+        refused::<R>(node.semaphore("k", 4)).await,
+        LockError::OtherCapacity(1)
+    );
+    assert_eq!(refused::<R>(node.write("k")).await, LockError::OtherCapacity(1));
+    drop(held);
+
+    let seed = nodes[0].local_addr().to_string();
+    let observer = crate::start::<R>(three().role(Role::Observer).seed(seed)).await;
+    soon::<R, _>("readiness", observer.ready()).await.expect("ready");
+    assert_eq!(refused::<R>(observer.lock("k")).await, LockError::Observer);
+    let alone = crate::start::<R>(config().local()).await;
+    assert_eq!(refused::<R>(alone.lock("k")).await, LockError::Disabled);
+    shutdown::<R>(vec![observer, alone]).await;
+    shutdown::<R>(nodes).await;
+}
+
+/// What is full says what is full, and has room again later.
+pub async fn limits<R: Runtime>() {
+    let nodes = group_of::<R>(|| three().max_waiters(2_u32).max_locks(3_u32)).await;
+    let held = acquire::<R>(&nodes[0], "a").await;
+    let mut waiting = [
+        pin!(nodes[1].lock("a").acquire()),
+        pin!(nodes[1].lock("a").acquire()),
+    ];
+    for (i, wait) in waiting.iter_mut().enumerate() {
+        assert!(poll_once(wait.as_mut()).await.is_pending());
+        until_known::<R>(&nodes[2], "a", (1, i + 1)).await;
+    }
+    assert_eq!(
+        refused::<R>(nodes[2].lock("a")).await,
+        LockError::TooManyWaiters(2)
+    );
+    let others = [
+        acquire::<R>(&nodes[1], "b").await,
+        acquire::<R>(&nodes[2], "c").await,
+    ];
+    assert_eq!(refused::<R>(nodes[0].lock("d")).await, LockError::TableFull);
+    drop(others);
+    until_known::<R>(&nodes[0], "b", (0, 0)).await;
+    drop(acquire::<R>(&nodes[0], "d").await);
+    drop(held);
+    for wait in waiting {
+        drop(soon::<R, _>("its turn", wait).await.expect("granted"));
+    }
+    shutdown::<R>(nodes).await;
+}
+
+/// Without a quorum nothing is granted, and whoever limits the wait is told; a node has a limited number of requests.
+pub async fn no_quorum_no_locks<R: Runtime>() {
+    let node = crate::start::<R>(three().message_timeout(Duration::from_millis(500))).await;
+    let short = node.lock("k").wait(Duration::from_millis(200));
+    assert_eq!(refused::<R>(short).await, LockError::Timeout);
+    let tried = soon::<R, _>("an answer", node.try_lock("k")).await;
+    let no_answer = |error| matches!(error, LockError::NotOpen | LockError::Timeout);
+    assert!(
+        matches!(tried, Err(AcquireError::Refused(error)) if no_answer(error)),
+        "{tried:?}"
+    );
+    let asked = soon::<R, _>("an answer", node.lock_info("k")).await;
+    assert!(
+        matches!(asked, Err(LockQueryError::Failed(error)) if no_answer(error)),
+        "{asked:?}"
+    );
+
+    let mut open = Vec::new();
+    for _ in 0..1024 {
+        let mut request = Box::pin(node.lock("k").acquire());
+        assert!(poll_once(request.as_mut()).await.is_pending());
+        if open.len() % 128 == 0 {
+            // Let the driver take up what waits for it.
+            node.status().await.expect("it runs");
+        }
+        open.push(request);
+    }
+    assert_eq!(refused::<R>(node.lock("k")).await, LockError::TooManyRequests);
+    assert_eq!(node.health().await.expect("it runs").own_waiting, 1024);
+    drop(open);
+    let again = node.lock("k").wait(Duration::from_millis(200));
+    assert_eq!(refused::<R>(again).await, LockError::Timeout);
+    shutdown::<R>(vec![node]).await;
 }
 
 /// A node says in one call whether it serves and can have locks, also when the others are gone, and where it never can.
@@ -406,7 +350,7 @@ pub async fn health_says_whether_locks_come<R: Runtime>() {
                 if health.can_lock() && health.leader_addr.is_some() {
                     return health;
                 }
-                R::sleep(Duration::from_millis(20)).await;
+                R::sleep(LOOK).await;
             }
         };
         let seen = soon::<R, _>("a leader", led).await;
@@ -427,12 +371,7 @@ pub async fn health_says_whether_locks_come<R: Runtime>() {
     for node in &nodes[..2] {
         soon::<R, _>("a shutdown", node.shutdown()).await;
     }
-    let told = async {
-        while health(&last).await.can_lock() {
-            R::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon::<R, _>("the loss of the group", told).await;
+    until_async::<R>("the loss of the group", async || !health(&last).await.can_lock()).await;
     let left = health(&last).await;
     assert!(left.may_lock && left.problem.is_some(), "{left:?}");
     assert!(!left.is_serving(), "{left:?}");

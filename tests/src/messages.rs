@@ -5,7 +5,7 @@ use core::time::Duration;
 use quorate::{Bytes, Cluster, DeliveryError, Filter, RequestError, SendError, SendFailed};
 
 /// Answers every request with its own payload.
-fn echo<R: Runtime>(node: &Cluster) {
+pub(crate) fn echo<R: Runtime>(node: &Cluster) {
     let mut messages = node.messages();
     R::spawn(async move {
         while let Some(message) = messages.next().await {
@@ -19,10 +19,12 @@ fn echo<R: Runtime>(node: &Cluster) {
 pub async fn a_thousand_in_order<R: Runtime>() {
     let nodes = cluster::<R>(2, config).await;
     let (sender, to) = (nodes[0].clone(), nodes[1].id());
+    let (done, sent) = std::sync::mpsc::sync_channel(1);
     R::spawn(async move {
         for n in 0..1000_u32 {
             sender.send_to(to, n.to_be_bytes()).await.expect("delivered");
         }
+        let _ = done.send(());
     });
     let mut messages = nodes[1].messages();
     for n in 0..1000_u32 {
@@ -31,6 +33,7 @@ pub async fn a_thousand_in_order<R: Runtime>() {
             .expect("open");
         assert_eq!(message.payload, n.to_be_bytes()[..]);
     }
+    until::<R>("the last delivery", || sent.try_recv().is_ok()).await;
     drop(messages);
     shutdown::<R>(nodes).await;
 }
@@ -156,8 +159,8 @@ pub async fn a_consumer_that_stops_reading<R: Runtime>() {
     }
     drop(report);
     // Other peers are served all the while, and nobody is taken for dead.
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(5) {
+    let begun = R::now();
+    while R::now() - begun < Duration::from_secs(5) {
         let reply = nodes[0]
             .request(nodes[2].id(), "and you?", Duration::from_secs(20))
             .await;
@@ -174,6 +177,14 @@ pub async fn a_consumer_that_stops_reading<R: Runtime>() {
     let delivered = results.iter().filter(|result| result.is_ok()).count();
     // The driver's and the core's queues take some; the rest is told, not lost.
     assert!((16..1000).contains(&delivered), "{delivered}");
+    let late = SendFailed::Undelivered(DeliveryError::Timeout);
+    let full = SendFailed::Refused(SendError::QueueFull { limit: 64 });
+    let told = |result: &&Result<(), SendFailed>| **result == Err(late) || **result == Err(full);
+    assert_eq!(
+        results.iter().filter(told).count() + delivered,
+        2000,
+        "{results:?}"
+    );
     let mut messages = nodes[1].messages();
     for _ in 0..delivered {
         soon::<R, _>("a message that was delivered", messages.next())

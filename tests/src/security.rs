@@ -1,9 +1,10 @@
 //! Who may be there.
 
-use crate::{Runtime, SOON, cluster, config, lists, shutdown, soon, start, until_all_meet};
+use crate::{
+    LOOK, Runtime, SOON, cluster, config, lists, shutdown, soon, start, until_all_meet, until_async,
+};
 use core::time::Duration;
 use quorate::{Config, DropReason, Key, KeyRing, ReadyError};
-use std::time::Instant;
 
 /// Another key, no key: each side sees nothing of the other but a counter and a name.
 pub async fn wrong_key_and_plaintext<R: Runtime>() {
@@ -13,14 +14,11 @@ pub async fn wrong_key_and_plaintext<R: Runtime>() {
     let wrong = start::<R>(base().key(Key::from_bytes([8; 32]))).await;
     let open = start::<R>(base().insecure()).await;
     soon::<R, _>("readiness", open.ready()).await.expect("alone");
-    let stats = || nodes[0].stats();
-    loop {
-        let stats = stats().await.expect("running");
-        if stats.dropped(DropReason::UnknownKey) > 0 && stats.dropped(DropReason::OtherFlavor) > 0 {
-            break;
-        }
-        R::sleep(Duration::from_millis(20)).await;
-    }
+    until_async::<R>("both are counted", async || {
+        let stats = nodes[0].stats().await.expect("running");
+        stats.dropped(DropReason::UnknownKey) > 0 && stats.dropped(DropReason::OtherFlavor) > 0
+    })
+    .await;
     assert!(!open.is_secure() && !open.status().await.expect("running").secured && nodes[0].is_secure());
     assert!(lists(&nodes[0], &nodes) && wrong.members().is_empty() && open.members().is_empty());
     shutdown::<R>(nodes).await;
@@ -38,7 +36,8 @@ pub async fn key_rotation<R: Runtime>() {
                 .expect("running");
         }
     }
-    let start_of_wait = Instant::now();
+    // Sessions change over within 30 s.
+    let begun = R::now();
     for node in &nodes {
         loop {
             let usage = node.status().await.expect("running").key_usage;
@@ -48,8 +47,8 @@ pub async fn key_rotation<R: Runtime>() {
             {
                 break;
             }
-            assert!(start_of_wait.elapsed() < Duration::from_secs(60), "{usage:?}");
-            R::sleep(Duration::from_millis(50)).await;
+            assert!(R::now() - begun < 2 * SOON, "{usage:?}");
+            R::sleep(LOOK).await;
         }
     }
     for node in &nodes {
@@ -59,18 +58,13 @@ pub async fn key_rotation<R: Runtime>() {
     assert!(nodes.iter().all(|node| lists(node, &nodes)));
     // A node that missed the rotation: it has the old key only, and its seed speaks the new one.
     let late = start::<R>(config().seed(nodes[0].local_addr().to_string())).await;
-    let deadline = Instant::now();
-    loop {
+    until_async::<R>("the key that was missed is named", async || {
         let unknown = nodes[0].status().await.expect("running").unknown_keys;
-        if unknown
+        unknown
             .iter()
             .any(|(addr, key)| *addr == late.local_addr() && *key == old.id())
-        {
-            break;
-        }
-        assert!(deadline.elapsed() < Duration::from_secs(30), "{unknown:?}");
-        R::sleep(Duration::from_millis(50)).await;
-    }
+    })
+    .await;
     assert!(late.members().is_empty());
     shutdown::<R>(vec![late]).await;
     shutdown::<R>(nodes).await;
@@ -86,19 +80,18 @@ pub async fn a_missed_rotation<R: Runtime>() {
     let (old, new) = (Key::from_bytes([7; 32]), Key::from_bytes([8; 32]));
     let seed = behind.local_addr().to_string();
     let other = start::<R>(config().bind(addr.to_string()).key(new.clone()).seed(seed)).await;
-    let begun = Instant::now();
-    loop {
-        match behind.ready().await {
-            Err(ReadyError::UnknownKey { addr: named, key }) => {
-                assert_eq!((named, key), (addr, new.id()));
-                break;
-            }
-            Err(other) => panic!("{other}"),
-            // It was ready with the first node, and has not been dialled by the second one yet.
-            Ok(()) => assert!(begun.elapsed() < SOON),
+    // It was ready with the first node, and has perhaps not been dialled by the second one yet.
+    until_async::<R>("readiness fails", async || match behind.ready().await {
+        Err(ReadyError::UnknownKey { addr: named, key }) => {
+            assert_eq!((named, key), (addr, new.id()));
+            true
         }
-        R::sleep(Duration::from_millis(50)).await;
-    }
+        ready => {
+            assert_eq!(ready, Ok(()));
+            false
+        }
+    })
+    .await;
     behind
         .set_keys(KeyRing::from_keys([new, old]).expect("keys"))
         .await
@@ -113,18 +106,17 @@ pub async fn a_missed_rotation<R: Runtime>() {
 pub async fn quarantine<R: Runtime>() {
     let nodes = cluster::<R>(2, || config().cluster_size(3)).await;
     let other = start::<R>(config().cluster_size(5).seed(nodes[0].local_addr().to_string())).await;
-    let begun = Instant::now();
     for (node, theirs) in [(&nodes[0], other.id()), (&other, nodes[0].id())] {
-        loop {
+        until_async::<R>("the other is quarantined", async || {
             let quarantined = node.status().await.expect("running").quarantined;
-            if let Some(found) = quarantined.iter().find(|q| q.id == theirs) {
-                let text = found.reasons[0].to_string();
-                assert!(text.contains("cluster_size"), "{text}");
-                break;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(30));
-            R::sleep(Duration::from_millis(20)).await;
-        }
+            let Some(found) = quarantined.iter().find(|q| q.id == theirs) else {
+                return false;
+            };
+            let text = found.reasons[0].to_string();
+            assert!(text.contains("cluster_size"), "{text}");
+            true
+        })
+        .await;
     }
     assert!(lists(&nodes[0], &nodes) && other.members().is_empty());
     // With the settings mended it is let in.

@@ -1,3 +1,8 @@
 //! The suite on smol.
 
-quorate_tests::suite!(quorate_tests::Smol);
+use quorate_tests::{Smol, run, scenarios, scenarios_os};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run([scenarios::<Smol>(), scenarios_os::<Smol>()].concat())
+}

@@ -1,3 +1,8 @@
 //! The suite on tokio.
 
-quorate_tests::suite!(quorate_tests::Tokio);
+use quorate_tests::{Tokio, run, scenarios, scenarios_os};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run([scenarios::<Tokio>(), scenarios_os::<Tokio>()].concat())
+}

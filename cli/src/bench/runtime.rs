@@ -1,6 +1,7 @@
 //! The few things that a benchmark's process needs from its runtime.
 
 use crate::args;
+use crate::task::{self, Task};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -51,20 +52,13 @@ impl Runtime {
     }
 
     /// Starts a task and returns where its result will be.
-    pub(crate) fn spawn<T: Send + 'static>(
-        self,
-        task: impl Future<Output = T> + Send + 'static,
-    ) -> async_channel::Receiver<T> {
-        let (sender, receiver) = async_channel::bounded(1);
-        let task = async move {
-            // Whoever started it may not care how it ended.
-            let _ = sender.send(task.await).await;
-        };
+    pub(crate) fn spawn<T: Send + 'static>(self, task: impl Future<Output = T> + Send + 'static) -> Task<T> {
+        let (task, result) = task::task(task);
         match self {
             Self::Tokio => drop(tokio::spawn(task)),
             Self::Smol => smol::spawn(task).detach(),
         }
-        receiver
+        result
     }
 
     pub(crate) async fn sleep(self, duration: Duration) {

@@ -4,12 +4,12 @@ use super::node::{Unreachable, tell, tell_of};
 use super::stage::{Happened, Outbox, Stage, millis};
 use super::steps::{NODES, broadcast, come_back, noticed};
 use super::timeline::Line;
+use crate::task::{Task, within};
 use anyhow::{Context as _, bail, ensure};
 use core::future::pending;
 use core::time::Duration;
 use quorate_tokio::{Lease, LeaveReason, LockBuilder, LockGuard, LostReason, NodeId};
 use std::time::Instant;
-use tokio::task::JoinHandle;
 
 /// The lock of all steps, so that its tokens have to rise over all that happens.
 const KEY: &str = "jobs/nightly";
@@ -35,10 +35,10 @@ pub(super) async fn turns(stage: &mut Stage) -> anyhow::Result<()> {
         stage.say(name, Line::WaitsFor { key: KEY })?;
         let node = stage.node(name)?;
         let (by, lock, outbox) = (node.cluster.id(), node.cluster.lock(KEY), stage.outbox.clone());
-        let task = node.runtime.spawn(async move {
+        let task = node.home.spawn(async move {
             for _ in 0..TURNS {
                 let (guard, _) = acquire(lock.clone(), KEY, None, by, &outbox).await?;
-                tokio::time::sleep(WORK).await;
+                smol::Timer::after(WORK).await;
                 give_back(guard, KEY, by, &outbox).await?;
             }
             anyhow::Ok(())
@@ -69,7 +69,7 @@ pub(super) async fn partition(stage: &mut Stage) -> anyhow::Result<()> {
     stage.cut_off(holder)?;
     let node = stage.node(holder)?;
     let losing = learn(guard, node.cluster.id(), stage.outbox.clone());
-    let losing = node.runtime.spawn(losing);
+    let losing = node.home.spawn(losing);
     let (guard, _) = finish(stage, waiting, &format!("{next} getting the lock")).await?;
     let reason = finish(stage, losing, &format!("{holder} learning of its loss")).await?;
     ensure!(
@@ -100,7 +100,7 @@ pub(super) async fn holder(stage: &mut Stage) -> anyhow::Result<()> {
     let waiting = ask(stage, next, KEY, Some(SHORT_TTL), None)?;
     // A renewal after this only makes it longer.
     let leased_until = Instant::now() + guard.remaining();
-    stage.node(victim)?.runtime.spawn(async move {
+    stage.node(victim)?.home.spawn(async move {
         let _held = guard;
         pending::<()>().await;
     });
@@ -171,7 +171,7 @@ fn ask(
     key: &'static str,
     ttl: Option<Duration>,
     former: Option<Lease>,
-) -> anyhow::Result<JoinHandle<anyhow::Result<(LockGuard, Instant)>>> {
+) -> anyhow::Result<Task<anyhow::Result<(LockGuard, Instant)>>> {
     let node = stage.node(name)?;
     let (by, outbox) = (node.cluster.id(), stage.outbox.clone());
     let lock = node.cluster.lock(key);
@@ -180,7 +180,7 @@ fn ask(
         None => lock,
     };
     Ok(node
-        .runtime
+        .home
         .spawn(async move { acquire(lock, key, former, by, &outbox).await }))
 }
 
@@ -232,7 +232,7 @@ async fn learn(guard: LockGuard, by: NodeId, stage: Outbox) -> anyhow::Result<Lo
             // The clock after the look: rather too late than too early.
             until = Instant::now() + left;
         }
-        if let Ok(reason) = tokio::time::timeout(LOOK, guard.lost()).await {
+        if let Some(reason) = within(LOOK, guard.lost()).await {
             let at = until.min(Instant::now());
             tell_of(&stage, at, by, Happened::Lost { key, token, reason }).await;
             return Ok(reason);
@@ -241,9 +241,11 @@ async fn learn(guard: LockGuard, by: NodeId, stage: Outbox) -> anyhow::Result<Lo
 }
 
 /// Waits for the end of what a node does, and writes down meanwhile what is seen.
-async fn finish<T>(stage: &mut Stage, task: JoinHandle<anyhow::Result<T>>, what: &str) -> anyhow::Result<T> {
+async fn finish<T>(stage: &mut Stage, task: Task<anyhow::Result<T>>, what: &str) -> anyhow::Result<T> {
     stage
-        .until(|_| (!task.is_finished()).then(|| what.into()))
+        .until(|_| (task.is_empty() && !task.is_closed()).then(|| what.into()))
         .await?;
-    task.await.with_context(|| format!("a task has died: {what}"))?
+    task.recv()
+        .await
+        .with_context(|| format!("a task has died: {what}"))?
 }

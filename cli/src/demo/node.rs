@@ -1,11 +1,13 @@
 //! A node of the demo, with a small service on it.
 
+use super::home::Home;
 use super::stage::{Happened, Occurrence, Outbox};
+use crate::args;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use anyhow::Context as _;
 use core::net::SocketAddr;
-use quorate_tokio::{Cluster, ClusterEvent, Config, Events, Messages, NodeId, StartError};
+use quorate_tokio::{Cluster, ClusterEvent, Config, Events, Messages, NodeId, StartError, os};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -17,40 +19,31 @@ pub(crate) struct DemoNode {
     pub(crate) cluster: Cluster,
     pub(crate) unreachable: Unreachable,
     /// What runs there dies with the node.
-    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) home: Home,
     stop: async_channel::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl DemoNode {
     /// Starts a node, and on it a service that answers questions and tells the stage what it sees.
-    pub(crate) async fn start(name: &'static str, config: Config, stage: Outbox) -> anyhow::Result<Self> {
-        let (started, result) = async_channel::bounded(1);
-        let (stop, stopped) = async_channel::bounded::<()>(1);
+    pub(crate) async fn start(
+        runtime: args::Runtime,
+        name: &'static str,
+        config: Config,
+        stage: Outbox,
+    ) -> anyhow::Result<Self> {
+        let (stop, stopped) = async_channel::bounded(1);
+        let (home, thread) = Home::open(runtime, name, stopped)?;
         let unreachable = Unreachable::default();
-        let cut = unreachable.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let handle = runtime.handle().clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-            runtime.block_on(async move {
-                match cut.start(config.name(name)).await {
-                    Ok(cluster) => {
-                        tokio::spawn(watch(cluster.id(), cluster.events(), stage.clone()));
-                        tokio::spawn(serve(name, cluster.id(), cluster.messages(), stage));
-                        let _ = started.send(Ok(cluster)).await;
-                        // Until told to stop, or until nobody is left who could tell.
-                        let _ = stopped.recv().await;
-                    }
-                    Err(error) => drop(started.send(Err(error)).await),
-                }
-            });
-            // From here on nothing of this node runs any more: its driver is dropped where it stands, like a process
-            // that is killed, and says no goodbye.
-            runtime.shutdown_background();
-        })?;
-        let cluster = result
+        let (at, cut) = (home.clone(), unreachable.clone());
+        let starting = home.spawn(async move {
+            let cluster = cut.start(config.name(name), &at)?;
+            // They hear all there is: the node has not run yet.
+            at.spawn(watch(cluster.id(), cluster.events(), stage.clone()));
+            at.spawn(serve(name, cluster.id(), cluster.messages(), stage));
+            Ok::<_, StartError>(cluster)
+        });
+        let cluster = starting
             .recv()
             .await
             .context("the node's thread has ended")?
@@ -59,7 +52,7 @@ impl DemoNode {
             name,
             cluster,
             unreachable,
-            runtime: handle,
+            home,
             stop,
             thread,
         })
@@ -92,17 +85,14 @@ impl Unreachable {
     }
 
     /// Starts a node whose datagrams do not get to these addresses.
-    async fn start(self, config: Config) -> Result<Cluster, StartError> {
+    fn start(self, config: Config, home: &Home) -> Result<Cluster, StartError> {
+        let (setup, udp) = os::prepare(config)?;
         #[cfg(feature = "testing")]
-        {
-            let reached = move |to, _: &[u8]| {
-                let addrs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                !addrs.contains(&to)
-            };
-            quorate_tokio::start_filtered(config, quorate_tokio::Filter::new(reached)).await
-        }
-        #[cfg(not(feature = "testing"))]
-        quorate_tokio::start(config).await
+        let setup = setup.filter(quorate_tokio::Filter::new(move |to, _| {
+            let addrs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            !addrs.contains(&to)
+        }));
+        home.launch(setup, udp)
     }
 }
 

@@ -4,8 +4,10 @@ use super::Summary;
 use super::holdings::Holdings;
 use super::node::DemoNode;
 use super::timeline::{Line, Timeline};
+use crate::args;
+use crate::task::within;
 use alloc::collections::{BTreeMap, BTreeSet};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use core::net::SocketAddr;
 use core::time::Duration;
 use quorate_tokio::{Config, ConsensusRole, Key, LeaveReason, LostReason, NodeId};
@@ -13,6 +15,9 @@ use std::time::Instant;
 
 /// How long anything may take that the demo waits for: several times what it takes on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it is looked at what may change without a word.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How many occurrences may wait for the stage; nodes wait rather than lose one.
 const OCCURRENCES: usize = 1024;
@@ -83,13 +88,14 @@ pub(crate) struct Stage {
     pub(crate) seen: Vec<Occurrence>,
     /// The names of all nodes that ever ran.
     names: BTreeMap<NodeId, &'static str>,
+    runtime: args::Runtime,
     key: Key,
     inbox: async_channel::Receiver<Occurrence>,
     pub(crate) outbox: Outbox,
 }
 
 impl Stage {
-    pub(crate) fn new(timeline: Timeline) -> anyhow::Result<Self> {
+    pub(crate) fn new(runtime: args::Runtime, timeline: Timeline) -> anyhow::Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)
             .map_err(|error| anyhow::anyhow!("no randomness from the system: {error}"))?;
@@ -100,6 +106,7 @@ impl Stage {
             nodes: BTreeMap::new(),
             seen: Vec::new(),
             names: BTreeMap::new(),
+            runtime,
             key: Key::from_bytes(key),
             inbox,
             outbox,
@@ -116,7 +123,7 @@ impl Stage {
         config.seeds = seeds.iter().map(ToString::to_string).collect();
         // By default the seat of a node that died is kept for another seven seconds. The demo need not wait for that.
         config.seat_timeout = config.heartbeat_timeout;
-        let node = DemoNode::start(name, config, self.outbox.clone()).await?;
+        let node = DemoNode::start(self.runtime, name, config, self.outbox.clone()).await?;
         let (id, addr) = (node.cluster.id(), node.cluster.local_addr());
         self.names.insert(id, name);
         self.nodes.insert(name, node);
@@ -208,18 +215,20 @@ impl Stage {
     ///
     /// `missing` names in words what was not seen yet.
     pub(crate) async fn until(&mut self, missing: impl Fn(&Self) -> Option<String>) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             self.write_down_all()?;
             let Some(what) = missing(self) else {
                 return Ok(());
             };
+            ensure!(
+                Instant::now() < deadline,
+                "still missing after {} s: {what}",
+                PATIENCE.as_secs()
+            );
             // What a node knows may change without an event for it: look again soon in any case.
-            let look = (tokio::time::Instant::now() + Duration::from_millis(20)).min(deadline);
-            match tokio::time::timeout_at(look, self.inbox.recv()).await {
-                Ok(occurrence) => self.write_down(occurrence?)?,
-                Err(_) if look == deadline => bail!("still missing after {} s: {what}", PATIENCE.as_secs()),
-                Err(_) => {}
+            if let Some(occurrence) = within(LOOK, self.inbox.recv()).await {
+                self.write_down(occurrence?)?;
             }
         }
     }
@@ -239,7 +248,7 @@ impl Stage {
                 "still missing after {} s: {missing}",
                 PATIENCE.as_secs()
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            smol::Timer::after(LOOK).await;
         }
     }
 
@@ -359,15 +368,16 @@ impl Stage {
         let goodbyes: Vec<_> = nodes
             .values()
             .map(|node| node.cluster.clone())
-            .map(|cluster| tokio::spawn(async move { cluster.shutdown().await }))
+            .map(|cluster| smol::spawn(async move { cluster.shutdown().await }))
             .collect();
         for goodbye in goodbyes {
-            goodbye.await.context("a node could not say goodbye")?;
+            goodbye.await;
         }
         nodes.into_values().for_each(DemoNode::kill);
         let elapsed = self.timeline.elapsed();
         let summary = Summary {
             event: "summary",
+            runtime: self.runtime.name(),
             elapsed_ms: millis(elapsed),
             ..self.summary
         };

@@ -8,6 +8,7 @@ use super::key::Key;
 use super::table::Table;
 use crate::consensus::Life;
 use crate::id::NodeId;
+use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -250,7 +251,9 @@ pub(super) fn page(
         });
         holders.chain(waiters)
     });
-    let rows = rows.filter(|(at, _)| after.is_none_or(|after| at > after));
+    let rows = rows.filter(|(at, _)| {
+        after.is_none_or(|after| at > after || (at == after && planted(PlantedBug::PageRepeatsItsCursor)))
+    });
     for (seen, (at, row)) in rows.enumerate() {
         let fits = filter.fits(&row);
         let len = row_len(&row);

@@ -205,3 +205,50 @@ pub enum LockEvent {
         taken: bool,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_queue_and_a_long_lease_are_waited_for_longer() {
+        let taken = |waiting, left| {
+            let error = LockError::Taken {
+                token: 1,
+                owner: NodeId::from_bytes([1; 16]),
+                left: Duration::from_millis(left),
+                waiting,
+            };
+            error.retry_after().map(|after| after.as_millis())
+        };
+        assert_eq!(taken(0, 60_000), Some(50));
+        assert_eq!(taken(9, 60_000), Some(500));
+        assert_eq!(taken(u32::MAX, 60_000), Some(4_950));
+        // Not after the lease that is in the way, but not at once either.
+        assert_eq!(taken(9, 300), Some(300));
+        assert_eq!(taken(0, 0), Some(50));
+    }
+
+    #[test]
+    fn what_fails_again_has_no_time_to_ask_again() {
+        for error in [
+            LockError::OtherCapacity(2),
+            LockError::Disabled,
+            LockError::Observer,
+            LockError::Leaving,
+            LockError::UnknownId,
+            LockError::Cancelled,
+        ] {
+            assert_eq!(error.retry_after(), None, "{error}");
+        }
+        for error in [
+            LockError::Timeout,
+            LockError::TooManyRequests,
+            LockError::TooManyWaiters(8),
+            LockError::NotOpen,
+            LockError::TableFull,
+        ] {
+            assert!(error.retry_after().is_some(), "{error}");
+        }
+    }
+}

@@ -1,9 +1,11 @@
 //! The outgoing direction of a channel: messages from their submission to their outcome.
 
-use super::frame::{Ack, Floor, Head, LaneId, MAX_CHUNK, Open, Opened, Refused, ReplyStatus};
+mod filling;
+
+use super::frame::{Ack, Head, LaneId, Opened, Refused, ReplyStatus};
 use super::groups::{Groups, Outcome, Owner};
 use super::lane::Lane;
-use super::outgoing::{NoRoom, Outgoing, Phase, write_chunk};
+use super::outgoing::{Outgoing, Phase};
 use super::rtt::Rtt;
 #[cfg(feature = "simulation")]
 use super::usage::Held;
@@ -14,7 +16,6 @@ use crate::outbox::{BadFrame, Context};
 use crate::planted::{PlantedBug, planted};
 use crate::stats::{DropReason, Stats};
 use crate::time::Instant;
-use crate::wire::{FrameWriter, kind};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -488,169 +489,6 @@ impl Sender {
         }
     }
 
-    /// Writes what can be sent now. `generation` is drawn from when a channel has to be opened.
-    pub(super) fn fill(
-        &mut self,
-        now: Instant,
-        stats: &mut Stats,
-        limits: &Limits,
-        generation: &mut u64,
-        writer: &mut FrameWriter<'_>,
-    ) -> Result<(), NoRoom> {
-        if self.link == Link::Closed && self.has_messages() {
-            *generation += 1;
-            self.link = Link::Opening {
-                generation: *generation,
-                sent: None,
-                tries: 0,
-            };
-        }
-        match self.link {
-            Link::Closed | Link::Opening { sent: Some(_), .. } => Ok(()),
-            Link::Opening {
-                generation,
-                sent: None,
-                tries,
-            } => {
-                if !self.has_messages() {
-                    return Ok(());
-                }
-                if !writer.frame(kind::OPEN, |buf| Open { generation }.encode(buf)) {
-                    return Err(NoRoom);
-                }
-                self.link = Link::Opening {
-                    generation,
-                    sent: Some(now),
-                    tries: tries.saturating_add(1),
-                };
-                Ok(())
-            }
-            Link::Open { epoch, .. } => {
-                let mut result = Ok(());
-                for lane in LaneId::ALL {
-                    if result.is_ok() {
-                        result = self.fill_lane(now, stats, limits, epoch, lane, writer);
-                    }
-                    self.lanes[lane as usize].update_probe(now, &self.rtt);
-                }
-                result
-            }
-        }
-    }
-
-    fn fill_lane(
-        &mut self,
-        now: Instant,
-        stats: &mut Stats,
-        limits: &Limits,
-        epoch: u64,
-        id: LaneId,
-        writer: &mut FrameWriter<'_>,
-    ) -> Result<(), NoRoom> {
-        let lane = &mut self.lanes[id as usize];
-        if let Some(floor) = lane.floor_to_send() {
-            let frame = Floor {
-                lane: id,
-                epoch,
-                floor,
-            };
-            if !writer.frame(kind::FLOOR, |buf| frame.encode(buf)) {
-                return Err(NoRoom);
-            }
-            lane.floor_was_sent(now);
-        }
-        if lane.probe_due() {
-            if let Some((sequence, sent)) = lane.peek_oldest(|ticket| self.outgoing.contains_key(&ticket)) {
-                write_chunk(&self.outgoing, now, epoch, sequence, &sent, writer)?;
-                stats.retransmits += 1;
-                lane.sent_again(now, sequence);
-            } else if lane.has_chunks() {
-                // The peer holds the rest of messages that were given up: nothing to send, but it must be asked.
-                let (lane, floor) = (id, lane.floor());
-                let frame = Floor { lane, epoch, floor };
-                if !writer.frame(kind::FLOOR, |buf| frame.encode(buf)) {
-                    return Err(NoRoom);
-                }
-            } else {
-                // With nothing under way, the next message itself asks, whatever the peer said about its room.
-                self.send_new(now, stats, limits, epoch, id, true, writer)?;
-            }
-            self.lanes[id as usize].probe_sent();
-        }
-        let lane = &mut self.lanes[id as usize];
-        while let Some((sequence, sent)) = lane.peek_lost() {
-            write_chunk(&self.outgoing, now, epoch, sequence, &sent, writer)?;
-            stats.retransmits += 1;
-            lane.lost_sent(now, sequence);
-        }
-        while self.send_new(now, stats, limits, epoch, id, false, writer)? {}
-        Ok(())
-    }
-
-    /// Writes the next new chunk; `false` if there is none, or no room for it at the peer or under way.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of them differ in type; a struct would only rename them"
-    )]
-    fn send_new(
-        &mut self,
-        now: Instant,
-        stats: &mut Stats,
-        limits: &Limits,
-        epoch: u64,
-        id: LaneId,
-        probe: bool,
-        writer: &mut FrameWriter<'_>,
-    ) -> Result<bool, NoRoom> {
-        let lane = &mut self.lanes[id as usize];
-        if !probe && !lane.has_room() {
-            return Ok(false);
-        }
-        let ticket = match lane.sending {
-            Some(ticket) => ticket,
-            None => loop {
-                match lane.waiting.front() {
-                    None => return Ok(false),
-                    Some(ticket) if self.outgoing.contains_key(ticket) => break *ticket,
-                    Some(_) => lane.waiting.pop_front(),
-                };
-            },
-        };
-        let Some(message) = self.outgoing.get_mut(&ticket) else {
-            // `sending` is cleared whenever its message is dropped.
-            lane.sending = None;
-            return Ok(false);
-        };
-        let (offset, len) = (message.sent_bytes(), message.payload.len());
-        let begins = message.phase == Phase::Waiting;
-        if begins && !probe && !may_start(lane, limits, id, len) {
-            return Ok(false);
-        }
-        let sequence = lane.next();
-        let sent_len = (len - offset).min(MAX_CHUNK);
-        let last = offset + sent_len == len;
-        message.write(now, epoch, sequence, (offset, sent_len), last, writer)?;
-        if begins {
-            lane.waiting.pop_front();
-            lane.waiting_messages -= 1;
-            lane.waiting_bytes -= len;
-            lane.started_messages += 1;
-            lane.started_bytes += len;
-            if matches!(message.head, Head::Request { .. }) {
-                self.asked.insert(sequence, ticket);
-            }
-            stats.messages_sent += 1;
-        }
-        message.phase = Phase::Started {
-            first: message.first().unwrap_or(sequence),
-            offset: offset + sent_len,
-            all: last,
-        };
-        lane.sending = (!last).then_some(ticket);
-        lane.first_sent(now, ticket, offset, sent_len, last);
-        Ok(true)
-    }
-
     #[cfg(feature = "simulation")]
     pub(super) fn count(&self, held: &mut Held) {
         held.open_requests = self.asked.len();
@@ -675,20 +513,6 @@ impl Sender {
         let lanes: usize = self.lanes.iter().map(Lane::held).sum();
         lanes + self.outgoing.len() + self.deadlines.len() + self.asked.len()
     }
-}
-
-/// Returns whether a message of this size may be begun: our window, and the room that the peer spoke of.
-fn may_start(lane: &Lane, limits: &Limits, id: LaneId, len: usize) -> bool {
-    if id == LaneId::Unordered {
-        return true; // bounded when it was queued
-    }
-    if planted(PlantedBug::UnboundedReassembly) {
-        return true;
-    }
-    let messages = limits.window_messages.min(usize::from(lane.room.messages));
-    let peer_bytes = usize::try_from(lane.room.bytes).unwrap_or(usize::MAX);
-    let bytes = limits.window_bytes.min(peer_bytes);
-    lane.started_messages < messages && lane.started_bytes.saturating_add(len) <= bytes
 }
 
 /// Forgets the tickets of messages that are gone: at the front always, elsewhere when they are the greater part.

@@ -35,6 +35,10 @@ struct World {
     sleeping: Option<Instant>,
     /// Sleeping takes no time: the clock jumps to where it should end.
     jump: bool,
+    /// What somebody else does in the middle of a pass: when the driver looks at the clock again after it has found the
+    /// socket empty.
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
+    due: Option<Box<dyn FnOnce() + Send>>,
 }
 
 #[derive(Clone, Default)]
@@ -64,6 +68,10 @@ impl crate::SteadyClock for FakeClock {
 
 impl Io for FakeIo {
     fn now(&self) -> Instant {
+        let due = self.world().due.take();
+        if let Some(meanwhile) = due {
+            meanwhile();
+        }
         self.world().now
     }
 
@@ -94,11 +102,11 @@ impl Io for FakeIo {
             world.inbound.push_back([0xff; 40].to_vec());
         }
         let Some(mut datagram) = world.inbound.pop_front() else {
-            return if world.nothing {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            };
+            if world.nothing {
+                return Poll::Ready(Ok(()));
+            }
+            world.due = world.meanwhile.take();
+            return Poll::Pending;
         };
         drop(world);
         sink(PEER.parse().unwrap(), &mut datagram);

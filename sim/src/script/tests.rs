@@ -48,6 +48,10 @@ fn scripts_notice_mistakes() {
         ("locks-gives-up-while-grant-is-late", Bug::WokenButNotGranted),
         ("locks-holder-restarts-on-its-address", Bug::FailedOwnersFreed),
         ("locks-holder-restarts-on-its-address", Bug::ExpiryPutOffForEver),
+        ("locks-taken-while-grant-is-late", Bug::TakenGrantBelieved),
+        ("locks-replayed-join-and-leave", Bug::DepartedKeepTheirSeats),
+        ("locks-replayed-join-and-leave", Bug::DeadlineMovesBack),
+        ("locks-stable-pages", Bug::PageRepeatsItsCursor),
         ("locks-crashed-bystander", Bug::RetransmissionRequeues),
         ("locks-holder-crashes-30-times", Bug::FailedOwnersFreed),
         ("locks-holder-crashes-30-times", Bug::ExpiryPutOffForEver),
@@ -62,5 +66,28 @@ fn scripts_notice_mistakes() {
         let violation = script.run(false).violation;
         let by = violation.as_ref().map(|violation| violation.by);
         assert_eq!(by, Some(BY), "{name} with {}: {violation:?}", bug.name());
+    }
+}
+
+/// An hour of contention is too long to be played again and again; two minutes of it show mistakes as well.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn contention_notices_mistakes() {
+    use quorate_core::PlantedBug as Bug;
+    let script = Script {
+        name: "two minutes",
+        about: "",
+        play: |stage| contention::contention(stage, secs(120)),
+    };
+    assert_eq!(script.run(false).violation, None);
+    for bug in [
+        Bug::WokenButNotGranted,
+        Bug::StaleReleaseFrees,
+        Bug::RenewalsWithoutRound,
+    ] {
+        let _planted = quorate_core::plant(Some(bug));
+        let violation = script.run(false).violation;
+        let by = violation.as_ref().map(|violation| violation.by);
+        assert_eq!(by, Some(BY), "{}: {violation:?}", bug.name());
     }
 }

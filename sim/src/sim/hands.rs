@@ -29,7 +29,7 @@ impl<A: App> Sim<A> {
     }
 
     /// Lets a name resolve to these addresses; to none makes resolution fail. `cluster.sim` always resolves to all hosts
-    /// of the schedule with a running process.
+    /// of the schedule with a running process, and `host-3.sim` to the fourth host.
     pub fn set_dns(&mut self, name: &str, addrs: &[SocketAddr]) {
         self.dns.set(name, addrs);
     }

@@ -27,6 +27,7 @@ fn written(style: Style) -> String {
         peer: "node-2".into(),
     };
     let summary = Summary {
+        runtime: "tokio",
         event: "summary",
         members: 3,
         messages_sent: 7,
@@ -68,8 +69,8 @@ fn programs_get_one_object_a_line_and_the_summary_last() {
     );
     assert_eq!(
         lines[2],
-        json!({"event": "summary", "members": 3, "messages_sent": 7, "messages_delivered": 7, "requests_sent": 3,
-               "requests_answered": 3, "crash_detected_ms": 3012, "leave_noticed_ms": 4, "rejoined": true,
+        json!({"event": "summary", "runtime": "tokio", "members": 3, "messages_sent": 7, "messages_delivered": 7,
+               "requests_sent": 3, "requests_answered": 3, "crash_detected_ms": 3012, "leave_noticed_ms": 4, "rejoined": true,
                "handovers": 8, "tokens_rising": true, "lost_before_next_ms": 21, "next_holder_ms": 2034,
                "failover_ms": 812, "elapsed_ms": 5678})
     );

@@ -67,6 +67,7 @@ impl Consensus {
             learning: BTreeMap::new(),
         });
         self.soon = true;
+        self.note_absent_owners(now);
     }
 
     /// A follower or learner has answered.

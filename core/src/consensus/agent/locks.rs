@@ -143,6 +143,10 @@ impl Consensus {
             let table = self.replica.machine().map(|machine| &machine.table);
             self.gone
                 .retain(|&node, _| table.is_some_and(|table| table.knows(node)));
+            // Somebody who was only cut off is back.
+            let peers = &self.peers;
+            self.gone
+                .retain(|node, gone| gone.left || !peers.get(node).is_some_and(|peer| peer.open));
             let later = now + self.replica.rules().grace;
             for (&node, gone) in self.gone.iter_mut().filter(|(_, gone)| gone.at <= now) {
                 if gone.left {
@@ -171,6 +175,20 @@ impl Consensus {
             };
             self.soon |= left;
             self.gone.insert(node, Gone { at: now + wait, left });
+        }
+    }
+
+    /// A new leader may have become a member after others had gone: it has not seen them go.
+    pub(super) fn note_absent_owners(&mut self, now: Instant) {
+        let Some(machine) = self.replica.machine() else {
+            return;
+        };
+        let own = self.replica.life().node;
+        let at = now + self.replica.rules().grace * 2;
+        for node in machine.table.owners() {
+            if node != own && !self.peers.contains_key(&node) {
+                self.gone.entry(node).or_insert(Gone { at, left: false });
+            }
         }
     }
 

@@ -109,6 +109,7 @@ impl Client {
         if self
             .refused
             .is_some_and(|(of, highest)| of == group && token <= highest)
+            && !planted(PlantedBug::TakenGrantBelieved)
         {
             // **SAFETY (belief ends first)** It was, or may have been, given back: others may hold it.
             self.let_go(now, token, now + Duration::from_millis(u64::from(lease)));

@@ -391,6 +391,22 @@ fn planted_bugs_show() {
             client.release(at(100), id, &mut ClientOutput::default()).unwrap();
             until(client).is_none()
         }),
+        (PlantedBug::TakenGrantBelieved, |client, _| {
+            client.acquire(at(100), wish(10_000), None).unwrap();
+            timeout(client, 100);
+            let (tokens, revoked) = (vec![102], true);
+            answered(client, 200, &Answer::Gone { tokens, revoked });
+            let tokens = vec![102];
+            answered(client, 205, &Answer::Released { tokens });
+            let late = Answer::Granted {
+                request: 2,
+                token: 102,
+                stamp: 100_000_000,
+                lease: 10_000,
+            };
+            answered(client, 210, &late);
+            client.held().count() == 1
+        }),
         (PlantedBug::BeliefOutlivesLeave, |client, _| {
             client.leave(at(100), &mut ClientOutput::default());
             until(client).is_none()

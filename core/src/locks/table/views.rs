@@ -34,6 +34,11 @@ impl Table {
         self.locks.iter()
     }
 
+    /// Returns the processes that it has anything to do with, by life.
+    pub fn owners(&self) -> impl Iterator<Item = NodeId> {
+        self.owners.keys().map(|life| life.node)
+    }
+
     /// Returns whether it has anything to do with a process.
     pub fn knows(&self, node: NodeId) -> bool {
         self.owners_of(node).next().is_some()

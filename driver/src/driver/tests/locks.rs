@@ -576,3 +576,23 @@ fn a_renewal_from_before_a_shorter_ttl_does_not_count_after_it() {
     assert_eq!(now(set), Some(Ok(())));
     assert!(guard.is_held() && guard.remaining() <= Duration::from_secs(1));
 }
+
+#[test]
+fn what_is_asked_after_a_release_is_asked_after_it_also_in_the_middle_of_a_pass() {
+    let mut one = One::new();
+    let guard = one.acquire("k");
+    let cluster = one.cluster.clone();
+    let mut first = pin!(cluster.status());
+    assert!(now(first.as_mut()).is_none(), "a command waits");
+    let (sender, asked) = std::sync::mpsc::channel();
+    let asking = one.cluster.clone();
+    one.io.world().meanwhile = Some(Box::new(move || {
+        drop(guard);
+        let mut again = Box::pin(async move { asking.try_lock("k").await });
+        assert!(now(again.as_mut().as_mut()).is_none());
+        sender.send(again).unwrap();
+    }));
+    one.pass();
+    let again = asked.try_recv().expect("it happened");
+    assert!(one.run(again).is_ok());
+}

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::consensus::log::Snapshot;
-use crate::locks::Terms;
+use crate::locks::{Change, Key, Terms, Wish};
 use crate::time::Duration;
 use bytes::Bytes;
 
@@ -46,6 +46,59 @@ fn compacted(name: u8) -> Replica {
     }
     assert!(replica.log().unwrap().snapshot().is_some());
     replica
+}
+
+/// A snapshot takes time in proportion to the locks: as many entries are waited for.
+#[test]
+fn a_log_is_compacted_when_it_is_longer_than_its_snapshot() {
+    let acquire = |request: u64| Change::Acquire {
+        owner: life(1),
+        request,
+        floor: 0,
+        wish: alloc::sync::Arc::new(Wish {
+            key: Key::new(&alloc::format!("{request}")).unwrap(),
+            units: 1,
+            capacity: 1,
+            priority: 0,
+            wait: false,
+            ttl: 1_000,
+            metadata: Bytes::new(),
+        }),
+    };
+    let mut leader = replica(1, 1);
+    let mut out = Output::default();
+    assert!(leader.stand());
+    leader.found(NOW, crate::WallTime::default(), &mut out).unwrap();
+    assert!(leader.open(NOW));
+    let limit = leader.rules.log_limit;
+    let mut propose = |change| {
+        leader.propose(Command::Lock(change)).unwrap();
+        leader.flush(NOW, &mut out);
+        let (log, table) = (leader.log().unwrap(), &leader.machine().unwrap().table);
+        let locks = table.locks().len();
+        assert!(
+            log.len() <= limit.max(locks) + 1,
+            "{} of {locks} locks",
+            log.len()
+        );
+        let last = log.snapshot().map(|snapshot| snapshot.last.index);
+        (last, table.tokens().max())
+    };
+    for request in 1..=100 {
+        propose(acquire(request));
+    }
+    let (mut made, mut before) = (0, None);
+    for request in 101..=300 {
+        let (_, token) = propose(acquire(request));
+        let (last, _) = propose(Change::Release {
+            owner: life(1),
+            token: token.unwrap(),
+        });
+        made += usize::from(last != before);
+        before = last;
+    }
+    // Half of the log is kept each time. One for each entry would be 400.
+    assert!((4..=8).contains(&made), "{made} snapshots");
 }
 
 /// Hands messages from one replica to another until there are no more.

@@ -1,12 +1,12 @@
 //! What starting, stopping, giving up and failing leave behind: nothing.
 
-use crate::{Runtime, SOON, cluster, config, lists, shutdown, soon, until};
-use core::future::poll_fn;
-use core::pin::{Pin, pin};
-use core::task::Poll;
+use crate::{Runtime, SOON, cluster, config, lists, poll_once, shutdown, soon, until, until_all_meet};
+use core::pin::pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
-use quorate::{Bytes, Closed, Cluster, Config, DeliveryError, RequestError, SendFailed};
+use quorate::{Cluster, Config, Filter};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Set in a process that runs one scenario only.
@@ -47,10 +47,11 @@ fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// Returns the KiB of memory that this process may write to, touched or not; 0 where the system does not tell.
-fn memory() -> u64 {
+/// Returns a figure that the system tells of this process, 0 where it does not: `VmData:` are the KiB of memory that the
+/// process may write to, touched or not.
+fn of_status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
 }
@@ -68,137 +69,91 @@ fn ticks() -> u64 {
         .sum()
 }
 
-/// Polls once.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
 fn quick() -> Config {
     config().local()
 }
 
-/// A thousand calls of every kind are under way at a shutdown, more are made meanwhile, and all of them end as
-/// documented.
-pub async fn a_shutdown_ends_all_calls<R: Runtime>() {
-    #[derive(Debug, PartialEq)]
-    enum End {
-        Request(Result<Bytes, RequestError>),
-        Send(Result<(), SendFailed>),
-        All(Vec<DeliveryError>),
-        Later(Closed),
-    }
+/// Shared by every driver and every task of a test, so that it tells when they are gone. Counts what went well.
+type Live = Arc<AtomicUsize>;
 
-    // Nobody reads at the other two, so that nothing ends by itself.
-    let long = || quick().message_timeout(Duration::from_secs(600));
-    let mut nodes = cluster::<R>(3, long).await;
-    let node = nodes.remove(0);
-    let peers = [nodes[0].id(), nodes[1].id()];
-    let (ended, ends) = std::sync::mpsc::channel();
-    let timeout = Duration::from_secs(600);
-    for n in 0..1000_usize {
-        let (node, ended, to) = (node.clone(), ended.clone(), peers[n % 2]);
-        R::spawn(async move {
-            let end = match n % 10 {
-                0..6 => End::Request(node.request(to, "anybody?", timeout).await),
-                // Fill the peers' queues, and wait behind what does not fit.
-                6..8 => loop {
-                    let sent = node.send_to(to, "read this").await;
-                    if sent.is_err() {
-                        break End::Send(sent);
-                    }
-                },
-                8 => match node.request_all("anybody?", timeout).await {
-                    Ok(answers) => End::All(answers.into_iter().filter_map(|a| a.result.err()).collect()),
-                    Err(error) => End::Request(Err(error)),
-                },
-                _ => match node.request_each("anybody?", timeout).await {
-                    Ok(mut answers) => {
-                        let mut errors = Vec::new();
-                        while let Some(answer) = answers.next().await {
-                            errors.extend(answer.expect("one for each member").result.err());
-                        }
-                        End::All(errors)
-                    }
-                    Err(closed) => End::Later(closed),
-                },
-            };
-            let _ = ended.send((n, end));
-        });
-    }
-    R::sleep(Duration::from_secs(1)).await;
-    assert_eq!(ends.try_recv().ok(), None, "something ended by itself");
-    // Some calls are made while the node leaves, and race with its end.
-    for _ in 0..8 {
-        let (node, ended, to) = (node.clone(), ended.clone(), peers[0]);
-        R::spawn(async move {
-            for n in 1000.. {
-                let end = node.request(to, "still there?", timeout).await;
-                let over = end == Err(RequestError::Closed(Closed)) && node.status().await.is_err();
-                let _ = ended.send((n, End::Request(end)));
-                if over {
-                    break;
-                }
-            }
-        });
-    }
-    drop(ended);
-    soon::<R, _>("the shutdown", node.shutdown()).await;
-    assert!(node.closed().await.is_ok());
-
-    let mut count = [0; 3];
-    let mut over = false;
-    until::<R>("the end of every call", || {
-        loop {
-            match ends.try_recv() {
-                Ok((_, End::Request(end))) => {
-                    assert_eq!(end, Err(RequestError::Closed(Closed)));
-                    count[0] += 1;
-                }
-                Ok((_, End::Send(end))) => {
-                    assert_eq!(end, Err(SendFailed::Closed(Closed)));
-                    count[1] += 1;
-                }
-                Ok((_, End::All(errors))) => {
-                    assert_eq!(errors, [DeliveryError::Leaving; 2]);
-                    count[2] += 1;
-                }
-                Ok((n, end)) => panic!("{n}: {end:?}"),
-                Err(error) => {
-                    over = error == std::sync::mpsc::TryRecvError::Disconnected;
-                    return over;
-                }
-            }
-        }
-    })
-    .await;
-    assert!(over && count[0] >= 608, "{count:?}");
-    assert_eq!(count[1..], [200, 200]);
-    let events = soon::<R, _>("the end of events", node.events().next()).await;
-    assert!(events.is_none());
-    assert_eq!(node.cast(peers[0], "too late").await, Err(Closed));
-    shutdown::<R>(nodes).await;
+/// Starts a node whose driver counts as alive while it is there: it owns its filter.
+async fn counted<R: Runtime>(config: Config, live: &Live) -> Cluster {
+    let live = live.clone();
+    let filter = Filter::new(move |_, _| Arc::strong_count(&live) > 0);
+    R::start_filtered(config, filter).await.expect("the node starts")
 }
 
-/// A hundred nodes that were started and stopped, one way and the other, leave no file open and no memory in use.
-pub async fn a_hundred_starts_and_stops<R: Runtime>() {
-    if !alone::<R>("a_hundred_starts_and_stops").await {
+/// Two nodes meet, one answers the other, and each goes its own way.
+async fn a_pair<R: Runtime>(live: Live) {
+    let first = counted::<R>(quick(), &live).await;
+    let second = counted::<R>(quick().seed(first.local_addr().to_string()), &live).await;
+    let nodes = [first, second];
+    until_all_meet::<R>(&nodes).await;
+    let [first, second] = nodes;
+    let (mut messages, task) = (second.messages(), live.clone());
+    R::spawn(async move {
+        while let Some(message) = messages.next().await {
+            let _ = message.reply("yes").await;
+        }
+        drop(task);
+    });
+    let asked = soon::<R, _>("an answer", first.request(second.id(), "you?", SOON)).await;
+    assert_eq!(asked.expect("answered"), "yes");
+    // A handle that is kept for longer keeps nothing else.
+    let (events, messages) = (first.events(), first.messages());
+    drop((first, events, messages));
+    soon::<R, _>("a shutdown", second.shutdown()).await;
+    live.fetch_add(1, Ordering::SeqCst);
+}
+
+/// A node alone grants itself locks, and goes with one that is held and one that is wanted.
+async fn a_holder<R: Runtime>(live: Live, polite: bool) {
+    let node = counted::<R>(quick().cluster_size(1), &live).await;
+    let guard = soon::<R, _>("a lock", node.lock("k").acquire())
+        .await
+        .expect("granted");
+    let (waits, task) = (node.lock("k").acquire(), live.clone());
+    if polite {
+        R::spawn(async move {
+            assert!(waits.await.is_err(), "it is held until the end");
+            drop(task);
+        });
+        soon::<R, _>("a shutdown", node.shutdown()).await;
+        assert!(!guard.is_held());
+    } else {
+        drop((node, waits));
+        assert!(guard.is_held());
+    }
+    live.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Hundreds of clusters that were started and stopped, some at a time, one way and the other, leave no driver, task,
+/// thread or file behind, and no memory in use.
+pub async fn hundreds_of_clusters<R: Runtime>() {
+    if !alone::<R>("hundreds_of_clusters").await {
         return;
     }
-    let mut before = (0, 0);
-    for round in 0..55 {
-        if round == 5 {
-            before = (open_files(), memory());
+    let live = Live::default();
+    let mut before = None;
+    for round in 0..22 {
+        for n in 0..10 {
+            let live = live.clone();
+            match n {
+                0..4 => R::spawn(a_pair::<R>(live)),
+                _ => R::spawn(a_holder::<R>(live, n % 2 == 0)),
+            }
         }
-        let mut nodes = cluster::<R>(2, quick).await;
-        let dropped = nodes.remove(0);
-        // A handle that is kept for longer keeps nothing else.
-        let (events, messages) = (dropped.events(), dropped.messages());
-        drop((dropped, events, messages));
-        shutdown::<R>(nodes).await;
+        until::<R>("all drivers and tasks are gone", || Arc::strong_count(&live) == 1).await;
+        if round == 1 {
+            before = Some((open_files(), of_status("Threads:"), of_status("VmData:")));
+        }
     }
-    until::<R>("all files are closed", || open_files() <= before.0).await;
-    let after = memory();
-    assert!(after <= before.1 + GROWTH_KIB, "{before:?}, then {after} KiB");
+    assert_eq!(live.load(Ordering::SeqCst), 220, "a task has panicked");
+    let (files, threads, memory) = before.expect("two rounds to warm up");
+    until::<R>("all files are closed", || open_files() <= files).await;
+    until::<R>("all threads are gone", || of_status("Threads:") <= threads).await;
+    let after = of_status("VmData:");
+    assert!(after <= memory + GROWTH_KIB, "{memory}, then {after} KiB");
 }
 
 /// Requests that are given up at any moment leave nothing behind, here or there.
@@ -225,7 +180,7 @@ pub async fn requests_that_are_given_up<R: Runtime>() {
     let mut before = 0;
     for n in 0..11_000_u32 {
         if n == 1000 {
-            before = memory();
+            before = of_status("VmData:");
         }
         let mut request = pin!(asking.request(to, &begging[n as usize / 4 % 2], long));
         assert!(poll_once(request.as_mut()).await.is_pending());
@@ -241,7 +196,7 @@ pub async fn requests_that_are_given_up<R: Runtime>() {
     assert_eq!(answer.expect("answered"), "please");
     let sent = soon::<R, _>("a delivery", asking.send_to(to, "a message")).await;
     assert_eq!(sent, Ok(()));
-    let after = memory();
+    let after = of_status("VmData:");
     assert!(after <= before + GROWTH_KIB, "{before}, then {after} KiB");
     shutdown::<R>(nodes).await;
 }
