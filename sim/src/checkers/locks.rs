@@ -188,16 +188,6 @@ impl Locks {
     ) -> Result<(), String> {
         let process = world.process(node);
         let config = &process.config;
-        ensure(
-            (config.cluster_size == 0) == (result == Err(LockError::Disabled)),
-            || {
-                format!(
-                    "{} asks for a lock with a cluster_size of {}, and is answered {result:?}",
-                    who(world, node),
-                    config.cluster_size
-                )
-            },
-        )?;
         let Ok(id) = result else { return Ok(()) };
         let ttl = request.ttl.or(config.lock_ttl).unwrap_or(config.max_ttl);
         let allowed = Duration::from_secs(1)..=config.max_ttl;

@@ -33,7 +33,7 @@ impl Consensus {
         self.leaving = Some(Leaving {
             until: cx.now + cx.config.leave_wait,
             look_at: cx.now,
-            done: !self.enabled() || self.replica.group().is_none(),
+            done: self.replica.group().is_none(),
         });
         self.standing = None;
         self.replica.withdraw();
