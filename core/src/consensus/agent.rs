@@ -503,6 +503,8 @@ impl Consensus {
         let role = match self.replica.role() {
             None => self.founding_due(now, config),
             Some(Role::Leader(_)) => self.reign.as_ref().map(|reign| reign.beat_at),
+            // Without a quorum nobody is elected.
+            Some(_) if self.replica.rules().is_best_effort() => None,
             Some(_) => self.replica.is_seated().then_some(self.election_at),
         };
         self.wake = earliest(wake, role);

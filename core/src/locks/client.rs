@@ -378,8 +378,6 @@ impl Client {
                 (held.group, held.moved, held.renew_at) = (group, true, now);
             });
         }
-        // Tokens rise from group to group: what was refused stays so.
-        self.refused = self.refused.map(|(_, highest)| (group, highest));
     }
 
     /// Changes a lock that is held, and when it needs attention.

@@ -22,7 +22,7 @@ use beliefs::Beliefs;
 use clocks::Clocks;
 use learners::Learners;
 use ledger::{Ledger, Moment, Rare, Rules, Shown};
-use quorate_core::consensus::Replica;
+use quorate_core::consensus::{Machine, Replica};
 use quorate_core::{AbandonReason, Config, DrawError, Event, FoundingRefusal, Group, Instant, NodeId, Role};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -227,8 +227,7 @@ impl Consensus {
         let config = &world.process(node).config;
         let allowed = usize::from(config.cluster_size) + usize::from(config.surge);
         let surplus = config.cluster_size > 0 && present > allowed;
-        let forbidden =
-            surplus || quarantined.is_some_and(|watched| !watched.quarantined.is_empty());
+        let forbidden = surplus || quarantined.is_some_and(|watched| !watched.quarantined.is_empty());
         if let Some(watched) = self.watched[node.0].as_mut() {
             watched.forbidden = forbidden;
         }
@@ -282,7 +281,9 @@ impl Consensus {
             local: world.clock(process.host),
         };
         if !self.groups.contains_key(&view.group) {
-            self.create(world, node, before, &view, replica)?;
+            let snapshot = replica.log().and_then(|log| log.snapshot());
+            let inherited = snapshot.and_then(|snapshot| snapshot.machine());
+            self.create(world, node, before, &view, inherited)?;
         }
         let Some(ledger) = self.groups.get_mut(&view.group) else {
             return Ok(());
@@ -359,7 +360,7 @@ impl Consensus {
         node: NodeIndex,
         before: &Key,
         view: &View<'_>,
-        replica: &Replica,
+        inherited: Option<Machine>,
     ) -> Result<(), String> {
         let known = before.floor;
         let config = &world.process(node).config;
@@ -386,18 +387,19 @@ impl Consensus {
             )
         })?;
         ledger.known = known;
-        let predecessor = before.group.filter(|_| rules.best_effort && before.life == view.key.life);
+        let predecessor = before
+            .group
+            .filter(|_| rules.best_effort && before.life == view.key.life);
         if let Some(predecessor) = predecessor {
             self.tally.count(Situation::GroupTakenOver);
-            let snapshot = replica.log().and_then(|log| log.snapshot());
-            let inherited = snapshot.and_then(|snapshot| snapshot.machine());
-            let inherited = inherited.ok_or_else(|| format!("nothing is known of the locks of {predecessor}"))?;
+            let inherited =
+                inherited.ok_or_else(|| format!("nothing is known of the locks of {predecessor}"))?;
             let predecessor = self.groups.get(&predecessor);
-            let predecessor =
-                predecessor.ok_or_else(|| format!("{} takes over from nothing", view.group))?;
+            let predecessor = predecessor.ok_or_else(|| format!("{} takes over from nothing", view.group))?;
             ledger.inherit(predecessor, before.commit, &inherited)?;
         }
-        self.broken |= rules.best_effort && between::is_of_members(world, view.group) && !self.groups.is_empty();
+        self.broken |=
+            rules.best_effort && between::is_of_members(world, view.group) && !self.groups.is_empty();
         self.tally.count(Situation::GroupFounded);
         if ledger.found.seats.len() < rules.seats {
             self.tally.count(Situation::FoundedShort);

@@ -39,6 +39,12 @@ impl Consensus {
         self.replica.withdraw();
         self.draws.refuse(cx);
         self.end_all_beliefs(cx);
+        if self.replica.rules().is_best_effort() && self.replica.leadership().is_some() {
+            // What it has decided goes out before its goodbye; what it decided later, who takes over would not learn.
+            self.flush(cx);
+            self.replica.step_down();
+            self.after(cx);
+        }
         self.announce_at = cx.now;
         self.rearm(cx.now, cx.config);
         self.leave_due(cx);

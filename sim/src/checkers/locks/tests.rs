@@ -114,7 +114,13 @@ fn what_is_accepted_and_refused() {
     for request in cases {
         let mut watched = Watched::new();
         let [id, ..] = strange_ids(&mut watched);
-        watched.command(A, &Command::Lock { request, result: Ok(id) });
+        watched.command(
+            A,
+            &Command::Lock {
+                request,
+                result: Ok(id),
+            },
+        );
         watched.objected("may ask for");
     }
     let mut watched = Watched::new();

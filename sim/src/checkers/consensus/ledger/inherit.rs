@@ -1,6 +1,6 @@
 //! Without a quorum: what a group that takes over from another one begins with.
 
-use super::{Decided, Ledger, State, Stored};
+use super::{Decided, Lease, Ledger, State, Stored};
 use crate::checkers::ensure;
 use quorate_core::consensus::{Command, Index, Machine};
 
@@ -29,17 +29,28 @@ impl Ledger {
         ensure(state.counter > before.token_of_founder(known), || {
             named("and its tokens do not begin above those that its founder knew of")
         })?;
-        for token in state.table.tokens() {
-            let Some(lease) = before.leases.get(&token) else {
-                return Err(named(&format!("with token {token}, which that never granted")));
-            };
-            let lease = super::Lease {
-                index: 1,
-                term: 1,
-                end: None,
-                ..lease.clone()
-            };
-            self.leases.insert(token, lease);
+        let last = before.decided.last().map_or(0, |decided| decided.state.counter);
+        for (key, lock) in state.table.locks() {
+            for (token, holder) in lock.holders() {
+                // What a leader decided just before it founds the next group nobody has seen.
+                let since = match before.leases.get(&token) {
+                    Some(lease) => lease.since,
+                    None if token > last => before.created,
+                    None => return Err(named(&format!("with token {token}, which that never granted"))),
+                };
+                let lease = Lease {
+                    owner: holder.owner,
+                    key: key.clone(),
+                    units: holder.units,
+                    capacity: lock.capacity(),
+                    queued: holder.queued,
+                    index: 1,
+                    term: 1,
+                    since,
+                    end: None,
+                };
+                self.leases.insert(token, lease);
+            }
         }
         self.table = state.table.clone();
         self.queues.inherit(&state.table);
@@ -66,7 +77,9 @@ impl Ledger {
     /// The highest token up to an entry.
     fn token_of_founder(&self, known: Index) -> u64 {
         let decided = usize::try_from(known).ok().and_then(|known| known.checked_sub(1));
-        let state = decided.and_then(|at| self.decided.get(at)).map(|decided| decided.state);
+        let state = decided
+            .and_then(|at| self.decided.get(at))
+            .map(|decided| decided.state);
         state.map_or(self.found.token_base, |state| state.counter)
     }
 }
