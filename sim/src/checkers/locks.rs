@@ -5,6 +5,7 @@
 //! anybody looks. The rules between beliefs are in [`beliefs`], those for the outcome of each request are here.
 
 mod beliefs;
+mod moved;
 mod queries;
 mod resource;
 #[cfg(test)]
@@ -68,6 +69,8 @@ pub(super) struct Locks {
     heard: Option<(NodeIndex, NodeIndex)>,
     /// Whose turn it is to have a lock that is free, and since when.
     turns: BTreeMap<(Group, Key), (Life, u64, Instant)>,
+    /// Without a quorum: what holders have yet to be told.
+    unknown: moved::Unknown,
     /// When anything was asked or told of last.
     busy: Instant,
     look: Every,
@@ -131,6 +134,7 @@ impl Locks {
             looked: BTreeMap::new(),
             heard: None,
             turns: BTreeMap::new(),
+            unknown: moved::Unknown::new(),
             busy: Instant::ZERO,
             look: Every::new(Duration::from_millis(500)),
         }
@@ -502,6 +506,7 @@ impl Locks {
         }
         if look {
             self.overdue(world)?;
+            self.check_told(world)?;
             let leaders = world
                 .processes()
                 // Who has left leads no more, whatever it thought last.

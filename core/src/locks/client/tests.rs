@@ -1,6 +1,7 @@
 //! Tests of the client: what it believes, and until when.
 
 mod late;
+mod moving;
 
 use super::*;
 use crate::id::NodeId;
