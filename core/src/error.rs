@@ -84,12 +84,10 @@ pub enum DeliveryError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrawError {
-    /// No `cluster_size` is set.
-    #[error("cluster_size is not set")]
-    Disabled,
     /// Too many requests are open.
+    // 0 is taken: traces of simulations contain the numbers, and are compared with those of earlier versions.
     #[error("too many requests for tokens are open")]
-    QueueFull,
+    QueueFull = 1,
     /// Observers may not ask (`allow_observers`).
     #[error("observers may not ask for tokens (allow_observers)")]
     Observer,

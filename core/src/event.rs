@@ -184,7 +184,7 @@ pub enum Event {
         reason: AbandonReason,
     },
     /// Two groups of this cluster meet that both have a quorum: more than `cluster_size` (+ `surge`) voters were alive
-    /// at some time. One of the two yields; meanwhile nothing is granted.
+    /// at some time. Without `cluster_size`, two groups meet that were founded side by side. One of the two yields; meanwhile nothing is granted.
     ConflictDetected {
         /// The group of this node.
         ours: Group,

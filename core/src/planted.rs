@@ -269,6 +269,12 @@ planted_bugs! {
     "A node that leaves goes on believing in its locks."
     AbandonKeepsBeliefs "abandon-keeps-beliefs"
     "A node that abandons its group goes on believing in its locks."
+    SuccessionForgetsTable "succession-forgets-table"
+    "Without a quorum, who takes over from a leader knows of no locks."
+    OlderGroupStays "older-group-stays"
+    "Without a quorum, two groups that meet both go on."
+    MovedBeliefsUntold "moved-beliefs-untold"
+    "A holder is not told that the group which took over does not know of its lock."
     FailedOwnersFreed "failed-owners-freed"
     "Locks of a process that counts as failed are free at once."
 }

@@ -173,8 +173,8 @@ pub struct Status {
     pub health: u8,
     /// This node's SWIM incarnation.
     pub incarnation: u32,
-    /// How the group that takes decisions stands; `None` without `cluster_size`.
-    pub consensus: Option<ConsensusStatus>,
+    /// How the group that takes decisions stands.
+    pub consensus: ConsensusStatus,
 }
 
 /// What a node is for its group.
@@ -213,6 +213,9 @@ pub struct Replication {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsensusStatus {
+    /// Whether the group decides without a quorum, as `cluster_size` is not set: its locks are best effort. One member
+    /// leads by itself, and when it goes another one takes over, with what it knows of them.
+    pub best_effort: bool,
     /// The present life of this node.
     pub life: Life,
     /// What it is for its group.

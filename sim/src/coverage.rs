@@ -89,6 +89,7 @@ situations! {
     SocketFull "arrived-where-nobody-listens",
     TooLong "datagram-too-long-for-the-way",
     SendToLeaver "failed-because-this-node-left",
+    GroupTakenOver "group-taken-over",
     GroupFounded "group-founded",
     FoundedShort "group-founded-with-empty-seats",
     FounderDied "founder-died-before-its-group-was-decided",

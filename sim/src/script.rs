@@ -4,6 +4,7 @@
 mod contention;
 mod faults;
 mod stage;
+mod succession;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,12 +34,19 @@ pub struct Script {
     pub name: &'static str,
     /// What it shows and what must hold, for people.
     pub about: &'static str,
+    /// The `cluster_size` of the three.
+    cluster_size: u8,
     play: fn(&mut Stage) -> Done,
 }
 
 /// Returns all scripts.
 pub fn all() -> impl Iterator<Item = Script> {
-    let lists = [contention::SCRIPTS, faults::SCRIPTS, table::SCRIPTS];
+    let lists = [
+        contention::SCRIPTS,
+        faults::SCRIPTS,
+        table::SCRIPTS,
+        succession::SCRIPTS,
+    ];
     lists.into_iter().flatten().copied()
 }
 
@@ -51,7 +59,7 @@ impl Script {
     /// Plays it, with the built-in checkers unless `checkers` is false. What panics counts as a violation.
     pub fn run(&self, checkers: bool) -> Report {
         const SEED: u64 = 0;
-        let mut stage = Stage::new(SEED, checkers);
+        let mut stage = Stage::new(SEED, self.cluster_size, checkers);
         let played = catch_unwind(AssertUnwindSafe(|| {
             stage.settle()?;
             (self.play)(&mut stage)?;

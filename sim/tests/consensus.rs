@@ -119,8 +119,7 @@ impl Cluster {
 
     fn status(&self, node: NodeIndex) -> ConsensusStatus {
         let local = self.sim.now();
-        let status = self.sim.node_of(node).status(local).consensus;
-        status.expect("cluster_size is set")
+        self.sim.node_of(node).status(local).consensus
     }
 
     /// The leader that all voters know.

@@ -276,8 +276,7 @@ fn locks_are_counted() {
     let (holder, waiter) = (voters[0], voters[1]);
     let counts = |sim: &Sim, node: NodeIndex| {
         let now = sim.world().clock(sim.world().process(node).host);
-        let status = sim.node_of(node).status(now);
-        status.consensus.expect("there is a group").locks
+        sim.node_of(node).status(now).consensus.locks
     };
     let none = counts(&sim, holder);
     assert_eq!((none.locks, none.held, none.waiting, none.bytes), (0, 0, 0, 0));

@@ -266,9 +266,7 @@ pub async fn wrong_requests<R: Runtime>() {
     let observer = crate::start::<R>(three().role(Role::Observer).seed(seed)).await;
     soon::<R, _>("readiness", observer.ready()).await.expect("ready");
     assert_eq!(refused::<R>(observer.lock("k")).await, LockError::Observer);
-    let alone = crate::start::<R>(config().local()).await;
-    assert_eq!(refused::<R>(alone.lock("k")).await, LockError::Disabled);
-    shutdown::<R>(vec![observer, alone]).await;
+    shutdown::<R>(vec![observer]).await;
     shutdown::<R>(nodes).await;
 }
 
@@ -377,13 +375,39 @@ pub async fn health_says_whether_locks_come<R: Runtime>() {
     assert!(!left.is_serving(), "{left:?}");
     shutdown::<R>(vec![last]).await;
 
-    let alone = crate::start::<R>(config().local()).await;
-    soon::<R, _>("readiness", alone.ready()).await.expect("ready");
+    // Whoever may not have any.
+    let alone = crate::start::<R>(three().role(Role::Observer)).await;
     let seen = health(&alone).await;
-    assert!(
-        seen.is_serving() && !seen.may_lock && !seen.can_lock() && seen.problem.is_none(),
-        "{seen:?}"
-    );
+    assert!(!seen.may_lock && !seen.can_lock(), "{seen:?}");
     soon::<R, _>("a shutdown", alone.shutdown()).await;
     assert_eq!(alone.health().await, Err(Closed));
+}
+
+/// Without a `cluster_size` there are locks too, as good as can be: they move to whoever takes over.
+pub async fn without_a_cluster_size<R: Runtime>() {
+    let mut nodes = cluster::<R>(3, || config().local()).await;
+    all_ready::<R>(&nodes).await;
+    let mut last = 0;
+    for node in &nodes {
+        let guard = acquire::<R>(node, "k").await;
+        assert!(guard.token() > last, "{} after {last}", guard.token());
+        last = guard.token();
+        guard.release().await.expect("held");
+    }
+    let health = soon::<R, _>("an answer", nodes[0].health()).await.expect("it runs");
+    assert!(health.best_effort && health.can_lock(), "{health:?}");
+    let leader = nodes.iter().position(|node| Some(node.id()) == health.leader);
+    let leader = nodes.remove(leader.expect("one of them"));
+    let kept = acquire::<R>(&nodes[0], "kept").await;
+    shutdown::<R>(vec![leader]).await;
+    let next = acquire::<R>(&nodes[1], "k").await;
+    assert!(next.token() > last && kept.is_held());
+    let tried = soon::<R, _>("an answer", nodes[1].try_lock("kept")).await;
+    assert!(
+        matches!(tried, Err(AcquireError::Refused(LockError::Taken { token, .. })) if token == kept.token()),
+        "{tried:?}"
+    );
+    kept.release().await.expect("held");
+    drop(next);
+    shutdown::<R>(nodes).await;
 }

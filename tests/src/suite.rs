@@ -54,7 +54,7 @@ pub fn scenarios<R: Runtime>() -> Vec<Scenario> {
             a_lease_gets_shorter_and_longer, a_lock_at_risk, a_dead_holder, a_guard_keeps_its_node,
             everybody_leaves_with_locks }
         locks { hand_over_with_rising_tokens, a_refused_try_names_the_holder, units_and_readers, release_and_ask_again,
-            the_urgent_go_first, wrong_requests, limits, no_quorum_no_locks, health_says_whether_locks_come }
+            the_urgent_go_first, wrong_requests, limits, no_quorum_no_locks, health_says_whether_locks_come, without_a_cluster_size }
         locks::cancel { a_dropped_acquire_leaves_nothing, an_acquire_dropped_at_any_poll, work_dropped_at_any_poll,
             questions_dropped_at_any_poll }
         locks::elections { elections, campaigns, a_leader_that_is_cut_off }

@@ -10,6 +10,7 @@ mod leaving;
 mod locks;
 mod orphan;
 mod relay;
+mod succession;
 mod tokens;
 mod view;
 
@@ -42,6 +43,8 @@ pub(crate) struct Surroundings {
     pub(crate) voters: usize,
     /// Somebody who belongs to this cluster and cannot be talked to.
     pub(crate) quarantined: Option<NodeId>,
+    /// Whether the leader of the group is a member, where [`Consensus::depends_on`] one.
+    pub(crate) leader_present: bool,
 }
 
 /// Somebody that there is, or lately was, a session with.
@@ -127,6 +130,7 @@ impl Consensus {
                 ready: false,
                 voters: 0,
                 quarantined: None,
+                leader_present: true,
             },
             peers: BTreeMap::new(),
             dead: BTreeSet::new(),
@@ -159,17 +163,13 @@ impl Consensus {
         consensus
     }
 
-    /// Without a `cluster_size` there is nothing to agree on.
-    const fn enabled(&self) -> bool {
-        self.replica.rules().cluster_size > 0
-    }
-
     /// An observer adopts the settings of the cluster.
     pub(crate) fn adopt(&mut self, settings: &Settings, config: &Config) {
         self.draws.adopt(settings);
-        self.client
-            .adopt(millis(settings.max_ttl), settings.drift_permille);
         let rules = Rules::of(settings, config);
+        let max_ttl = millis(settings.max_ttl);
+        self.client
+            .adopt(max_ttl, settings.drift_permille, rules.is_best_effort());
         if *self.replica.rules() != rules {
             self.replica.set_rules(rules);
         }
@@ -185,11 +185,9 @@ impl Consensus {
         });
         peer.open = true;
         peer.voter = role == Eligibility::Voter;
-        if self.enabled() {
-            // It may wait for nothing else than to hear that there is a group.
-            self.announce_to(cx, id);
-            self.rearm(cx.now, cx.config);
-        }
+        // It may wait for nothing else than to hear that there is a group.
+        self.announce_to(cx, id);
+        self.rearm(cx.now, cx.config);
     }
 
     /// The last session with a peer is gone.
@@ -244,9 +242,6 @@ impl Consensus {
         kind: u8,
         body: &[u8],
     ) -> Result<(), BadFrame> {
-        if !self.enabled() {
-            return Ok(());
-        }
         let voter = self.peers.get(&from).is_some_and(|peer| peer.voter);
         if kind == kind::STATUS {
             let announcement = Announcement::read(from, body).ok_or(BadFrame)?;
@@ -282,6 +277,9 @@ impl Consensus {
 
     fn take(&mut self, cx: &mut Context<'_>, envelope: &Envelope) {
         let now = cx.now;
+        if self.is_outranked(now, cx.config, envelope) {
+            return;
+        }
         let founding = envelope.message == Message::FoundRequest;
         let hints = Hints {
             fresh: founding && self.would_vote_for(cx, envelope.from),
@@ -359,13 +357,18 @@ impl Consensus {
             peer.said.take_if(|(at, _)| cx.now - *at >= window);
             peer.open || peer.said.is_some()
         });
+        if self.replica.rules().is_best_effort() {
+            self.meet_others(cx);
+        }
         match self.replica.role() {
             None => self.found(cx),
             Some(Role::Leader(_)) => self.lead(cx),
             Some(_) => self.follow(cx),
         }
-        self.settle_conflicts(cx);
-        self.consider_abandoning(cx);
+        if !self.replica.rules().is_best_effort() {
+            self.settle_conflicts(cx);
+            self.consider_abandoning(cx);
+        }
         self.draws_due(cx);
         self.client_due(cx);
         self.leases_due(cx);
@@ -379,10 +382,13 @@ impl Consensus {
         self.rearm(cx.now, cx.config);
     }
 
-    /// A follower whose leader is silent campaigns.
+    /// A follower whose leader is silent campaigns; without a quorum, one whose leader is gone takes over.
     fn follow(&mut self, cx: &mut Context<'_>) {
         if self.found_by.is_some_and(|by| by <= cx.now) {
             return self.abandon(cx, AbandonReason::NotFounded);
+        }
+        if self.replica.rules().is_best_effort() {
+            return self.take_over(cx);
         }
         if self.election_at > cx.now {
             return;
@@ -404,7 +410,10 @@ impl Consensus {
     fn abandon(&mut self, cx: &mut Context<'_>, reason: AbandonReason) {
         let Some(group) = self.replica.group() else { return };
         self.draws.forget(cx);
-        self.end_beliefs(cx, reason);
+        // Without a quorum they move to the next group.
+        if !self.replica.rules().is_best_effort() {
+            self.end_beliefs(cx, reason);
+        }
         cx.events.push_back(Event::GroupAbandoned { group, reason });
         cx.stats.groups_abandoned += 1;
         self.replica.abandon();
@@ -483,10 +492,6 @@ impl Consensus {
 
     /// Works out when something is due next.
     fn rearm(&mut self, now: Instant, config: &Config) {
-        if !self.enabled() {
-            self.wake = None;
-            return;
-        }
         let soon = self.soon || self.replica.has_unsent();
         let mut wake = Some(if soon { now } else { self.announce_at });
         wake = earliest(wake, self.found_by);
@@ -498,6 +503,8 @@ impl Consensus {
         let role = match self.replica.role() {
             None => self.founding_due(now, config),
             Some(Role::Leader(_)) => self.reign.as_ref().map(|reign| reign.beat_at),
+            // Without a quorum nobody is elected.
+            Some(_) if self.replica.rules().is_best_effort() => None,
             Some(_) => self.replica.is_seated().then_some(self.election_at),
         };
         self.wake = earliest(wake, role);

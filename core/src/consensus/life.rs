@@ -41,6 +41,9 @@ impl fmt::Display for Life {
 
 /// Names a group: the life that founded it, and which of that life's foundings it was. Terms inside the group are
 /// separate numbers.
+///
+/// Without a quorum a group that takes over from another one has a higher number than that one as well: the number tells
+/// the generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
     /// Who founded it.
@@ -64,7 +67,7 @@ impl fmt::Display for Group {
 /// What all members agree on, as far as consensus needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rules {
-    /// The number of seats N, 1 to 15.
+    /// The number of seats N, 1 to 15; 0 for groups without a quorum.
     pub cluster_size: u8,
     /// How many voters above N may be alive at once.
     pub surge: u8,
@@ -104,9 +107,19 @@ impl Rules {
         }
     }
 
-    /// Returns the number of seats.
+    /// Returns whether groups do without a quorum: one leads by itself, and another one takes over when it goes. The best
+    /// that can be done without knowing how many there are, and not safe: `docs/safety.md` says what may happen.
+    pub const fn is_best_effort(&self) -> bool {
+        self.cluster_size == 0
+    }
+
+    /// Returns the number of seats. Without a quorum the leader's is the only one.
     pub const fn seats(&self) -> usize {
-        self.cluster_size as usize
+        if self.is_best_effort() {
+            1
+        } else {
+            self.cluster_size as usize
+        }
     }
 
     /// **SAFETY (quorum)** Returns Q: how many distinct filled seats elect, commit and complete a round. A majority of

@@ -19,6 +19,14 @@ pub struct Snapshot {
     pub data: Bytes,
 }
 
+#[cfg(feature = "simulation")]
+impl Snapshot {
+    /// Returns the state.
+    pub fn machine(&self) -> Option<Machine> {
+        super::codec::decode_machine(&self.data)
+    }
+}
+
 /// The log of one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Log {

@@ -11,6 +11,7 @@ mod founding;
 mod leader;
 mod locking;
 mod seating;
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -132,7 +133,7 @@ pub struct Replica {
 }
 
 /// What a token that is known must be short of a floor: a node may lag behind by this many.
-const FLOOR_AHEAD: u64 = 1 << 32;
+pub(super) const FLOOR_AHEAD: u64 = 1 << 32;
 
 impl Replica {
     /// Creates the replica of a process in its first life.
@@ -237,8 +238,10 @@ impl Replica {
 
     /// **SAFETY (abandon)** Restarts in place: log and votes are forgotten, and so is the life that made them. Only the
     /// highest token stays. Beliefs in tokens must have ended before.
+    ///
+    /// Without a quorum nobody votes, and what a life holds and waits for moves with it to the next group: it goes on.
     pub fn abandon(&mut self) {
-        if !planted(PlantedBug::LifeSurvivesAbandon) {
+        if !self.rules.is_best_effort() && !planted(PlantedBug::LifeSurvivesAbandon) {
             self.life.number += 1;
             self.asked = false;
             self.founding = Founding::new();

@@ -63,6 +63,8 @@ struct Held {
     at_risk: bool,
     /// Whether the longer ttl is not known to be in the table.
     raising: bool,
+    /// Whether it was granted by another group than the one that is asked to renew it, and has not yet.
+    moved: bool,
 }
 
 /// Something that is over for the client, and that the leader has to hear.
@@ -90,6 +92,8 @@ pub struct Client {
     next: u64,
     drift_permille: u16,
     max_ttl: u32,
+    /// Whether what it has goes along when another group takes over.
+    moves: bool,
     /// By request.
     wants: BTreeMap<u64, Want>,
     /// By token.
@@ -111,10 +115,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Goes by these settings: the longest lease in milliseconds, and how far clocks may be off in thousandths.
-    pub const fn adopt(&mut self, max_ttl: u32, drift_permille: u16) {
+    /// Goes by these settings: the longest lease in milliseconds, how far clocks may be off in thousandths, and whether
+    /// what it has goes along when another group takes over, as without a quorum.
+    pub const fn adopt(&mut self, max_ttl: u32, drift_permille: u16, moves: bool) {
         self.max_ttl = max_ttl;
         self.drift_permille = drift_permille;
+        self.moves = moves;
     }
 
     /// The longest lease, in milliseconds.
@@ -339,6 +345,9 @@ impl Client {
         }
         self.leader = leader;
         self.unheard = None;
+        if let Some((group, _)) = leader.filter(|_| self.moves) {
+            self.move_to(now, group);
+        }
         // The new one has heard of nobody who waits. Those who wait tell it soon, but not all at the same time.
         for (request, want) in &mut self.wants {
             want.send_at = want.send_at.min(now + Duration::from_millis(request % 16));
@@ -358,6 +367,17 @@ impl Client {
             self.change(token, |held| held.renew_at = now);
         }
         self.rearm();
+    }
+
+    /// Asks another group for what an earlier one granted. What that one does not know of is lost.
+    fn move_to(&mut self, now: Instant, group: Group) {
+        let others = self.held.iter().filter(|(_, held)| held.group != group);
+        let others: Vec<u64> = others.map(|(&token, _)| token).collect();
+        for token in others {
+            self.change(token, |held| {
+                (held.group, held.moved, held.renew_at) = (group, true, now);
+            });
+        }
     }
 
     /// Changes a lock that is held, and when it needs attention.

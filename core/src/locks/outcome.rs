@@ -82,15 +82,12 @@ pub enum LockError {
     /// The node leaves.
     #[error("this node is leaving the cluster")]
     Leaving,
-    /// `cluster_size` is not set.
-    #[error("cluster_size is not set: there is nobody to decide")]
-    Disabled,
-    /// `allow_observers` is off.
-    #[error("this node is an observer, and the cluster does not let observers take locks (allow_observers)")]
-    Observer,
     /// No request and no lock has this id.
     #[error("no lock of this node has this id")]
     UnknownId,
+    /// `allow_observers` is off.
+    #[error("this node is an observer, and the cluster does not let observers take locks (allow_observers)")]
+    Observer,
 }
 
 impl LockError {
@@ -126,7 +123,8 @@ pub enum LostReason {
     Revoked,
     /// The group was given up: it had lost its quorum.
     Abandoned,
-    /// The group met another one, and yielded.
+    /// The group met another one, and yielded; or, without `cluster_size`, another group took its place that does not
+    /// know of the lock, or has granted it to somebody else.
     Conflict,
     /// This node leaves.
     Leaving,
@@ -233,7 +231,6 @@ mod tests {
     fn what_fails_again_has_no_time_to_ask_again() {
         for error in [
             LockError::OtherCapacity(2),
-            LockError::Disabled,
             LockError::Observer,
             LockError::Leaving,
             LockError::UnknownId,

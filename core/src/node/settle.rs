@@ -39,6 +39,10 @@ impl Node {
             ready: self.discovery.is_ready(),
             voters: self.membership.voters_present(),
             quarantined: self.sessions.quarantined_voter(),
+            leader_present: self
+                .consensus
+                .depends_on()
+                .is_none_or(|leader| self.membership.get(leader).is_some()),
         };
         self.consensus.look(context!(self, now), around);
         if self.state == State::Leaving && self.consensus.may_go() {

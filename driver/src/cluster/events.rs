@@ -92,7 +92,7 @@ pub enum ClusterEvent {
         reason: AbandonReason,
     },
     /// Two groups of this cluster meet that both have a quorum: more than `cluster_size` (+ `surge`) voters were alive
-    /// at some time. One of the two yields.
+    /// at some time. Without `cluster_size`, two groups meet that were founded side by side. One of the two yields.
     ConflictDetected {
         /// The group of this node.
         ours: Group,

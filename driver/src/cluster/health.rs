@@ -20,9 +20,12 @@ pub struct Health {
     pub leader: Option<NodeId>,
     /// Where the leader is reached, if it is this node or a member.
     pub leader_addr: Option<SocketAddr>,
-    /// Why nothing can be decided now; `None` if it can, as far as this node knows, or without `cluster_size`.
+    /// Why nothing can be decided now; `None` if it can, as far as this node knows.
     pub problem: Option<ConsensusProblem>,
-    /// Whether the settings let this node take locks: `cluster_size` is set, and it is a voter or `allow_observers` is on.
+    /// Whether locks are best effort, as `cluster_size` is unset: two may hold one at a time when members fail or are cut
+    /// off. `docs/locks.md` in the repository says more.
+    pub best_effort: bool,
+    /// Whether the settings let this node take locks: it is a voter, or `allow_observers` is on.
     pub may_lock: bool,
     /// Locks that this node believes to hold.
     pub own_held: usize,
@@ -44,23 +47,22 @@ impl Health {
     }
 
     fn new(cluster: &Cluster, status: &Status, ready: bool) -> Self {
-        let group = status.consensus.as_ref();
-        let leader = group.and_then(|group| group.leader);
+        let group = &status.consensus;
         let addr = |id| match id == status.id {
             true => status.addr,
             false => cluster.member(id).map(|member| member.addr),
         };
-        let locks = group.map(|group| group.locks).unwrap_or_default();
         Self {
             ready,
             leaving: status.leaving,
             has_quorum: status.has_quorum,
-            leader,
-            leader_addr: leader.and_then(addr),
-            problem: group.and_then(|group| group.problem),
-            may_lock: group.is_some() && (status.role == Role::Voter || status.settings.allow_observers),
-            own_held: locks.own_held,
-            own_waiting: locks.own_waiting,
+            leader: group.leader,
+            leader_addr: group.leader.and_then(addr),
+            problem: group.problem,
+            best_effort: group.best_effort,
+            may_lock: status.role == Role::Voter || status.settings.allow_observers,
+            own_held: group.locks.own_held,
+            own_waiting: group.locks.own_waiting,
         }
     }
 }

@@ -25,10 +25,10 @@ pub(crate) use lease::Hold;
 
 /// # Locks
 ///
-/// A lock is a key of 1 to 255 bytes and needs no setting up. It is granted by the group that the voters form
-/// (`cluster_size` has to be set), to one holder at a time, in the order of asking, and leased: a holder that dies
-/// frees it at the end of its lease. Every grant has a higher token. `docs/locks.md` in the repository says how to use
-/// them well.
+/// A lock is a key of 1 to 255 bytes and needs no setting up. It is granted by the group that the voters form, to one
+/// holder at a time, in the order of asking, and leased: a holder that dies frees it at the end of its lease. Every
+/// grant has a higher token. Without `cluster_size` all of that is best effort: it holds while nobody who leads dies or
+/// is cut off. `docs/locks.md` in the repository says how to use them well.
 ///
 /// | to hold | ask with |
 /// |---|---|

@@ -22,7 +22,7 @@ use beliefs::Beliefs;
 use clocks::Clocks;
 use learners::Learners;
 use ledger::{Ledger, Moment, Rare, Rules, Shown};
-use quorate_core::consensus::Replica;
+use quorate_core::consensus::{Machine, Replica};
 use quorate_core::{AbandonReason, Config, DrawError, Event, FoundingRefusal, Group, Instant, NodeId, Role};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -55,8 +55,11 @@ pub(super) struct Consensus {
     groups: BTreeMap<Group, Ledger>,
     beliefs: Beliefs,
     clocks: Clocks,
-    /// Whether there were ever more voters alive than may be. From then on only the rules inside each group hold.
+    /// Whether there were ever more voters alive than may be, or without a quorum more than one group. From then on only
+    /// the rules inside each group hold.
     broken: bool,
+    /// Whether the groups of this run do without a quorum.
+    best_effort: bool,
 }
 
 /// Another checker goes by what this one knows of groups.
@@ -88,6 +91,12 @@ impl Consensus {
     /// Whether there were ever more voters alive than may be.
     pub(super) const fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Whether there was ever more than one group, and they do without a quorum: what they grant is then only the best
+    /// that each can do.
+    pub(super) const fn is_split(&self) -> bool {
+        self.broken && self.best_effort
     }
 
     fn observe(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
@@ -132,12 +141,14 @@ impl Consensus {
             beliefs: Beliefs::default(),
             clocks: Clocks::default(),
             broken: false,
+            best_effort: false,
         }
     }
 
     fn on_started(&mut self, world: &World, node: NodeIndex, config: &Config) {
         if node == NodeIndex(0) {
             self.clocks.promise(config.drift_permille);
+            self.best_effort = config.cluster_size == 0;
         }
         let votes = |process: &Process| process.member && process.config.role == Role::Voter;
         let alive = world
@@ -215,8 +226,8 @@ impl Consensus {
         };
         let config = &world.process(node).config;
         let allowed = usize::from(config.cluster_size) + usize::from(config.surge);
-        let forbidden =
-            present > allowed || quarantined.is_some_and(|watched| !watched.quarantined.is_empty());
+        let surplus = config.cluster_size > 0 && present > allowed;
+        let forbidden = surplus || quarantined.is_some_and(|watched| !watched.quarantined.is_empty());
         if let Some(watched) = self.watched[node.0].as_mut() {
             watched.forbidden = forbidden;
         }
@@ -256,8 +267,9 @@ impl Consensus {
         key: Key,
         replica: &Replica,
     ) -> Result<(), String> {
-        check_life(before, &key)?;
         let process = world.process(node);
+        let moves = process.config.cluster_size == 0;
+        check_life(before, &key, moves)?;
         let Some(view) = View::of(key, replica) else {
             return Ok(());
         };
@@ -269,7 +281,9 @@ impl Consensus {
             local: world.clock(process.host),
         };
         if !self.groups.contains_key(&view.group) {
-            self.create(world, node, before.floor, &view)?;
+            let snapshot = replica.log().and_then(|log| log.snapshot());
+            let inherited = snapshot.and_then(|snapshot| snapshot.machine());
+            self.create(world, node, before, &view, inherited)?;
         }
         let Some(ledger) = self.groups.get_mut(&view.group) else {
             return Ok(());
@@ -340,10 +354,19 @@ impl Consensus {
     }
 
     /// A group is founded.
-    fn create(&mut self, world: &World, node: NodeIndex, known: u64, view: &View<'_>) -> Result<(), String> {
+    fn create(
+        &mut self,
+        world: &World,
+        node: NodeIndex,
+        before: &Key,
+        view: &View<'_>,
+        inherited: Option<Machine>,
+    ) -> Result<(), String> {
+        let known = before.floor;
         let config = &world.process(node).config;
         let rules = Rules {
-            seats: usize::from(config.cluster_size),
+            best_effort: config.cluster_size == 0,
+            seats: usize::from(config.cluster_size).max(1),
             surge: usize::from(config.surge),
             observers: config.allow_observers,
             max_ttl: config.max_ttl,
@@ -364,6 +387,19 @@ impl Consensus {
             )
         })?;
         ledger.known = known;
+        let predecessor = before
+            .group
+            .filter(|_| rules.best_effort && before.life == view.key.life);
+        if let Some(predecessor) = predecessor {
+            self.tally.count(Situation::GroupTakenOver);
+            let inherited =
+                inherited.ok_or_else(|| format!("nothing is known of the locks of {predecessor}"))?;
+            let predecessor = self.groups.get(&predecessor);
+            let predecessor = predecessor.ok_or_else(|| format!("{} takes over from nothing", view.group))?;
+            ledger.inherit(predecessor, before.commit, &inherited)?;
+        }
+        self.broken |=
+            rules.best_effort && between::is_of_members(world, view.group) && !self.groups.is_empty();
         self.tally.count(Situation::GroupFounded);
         if ledger.found.seats.len() < rules.seats {
             self.tally.count(Situation::FoundedShort);
@@ -376,9 +412,10 @@ impl Consensus {
             let (before, quarantined) = watched.map_or((false, false), |watched| {
                 (watched.forbidden, !watched.quarantined.is_empty())
             });
-            before && (present > rules.seats + rules.surge || quarantined)
+            let surplus = !rules.best_effort && present > rules.seats + rules.surge;
+            before && (surplus || quarantined)
         };
-        ensure(!forbidden(node), || {
+        ensure(predecessor.is_some() || !forbidden(node), || {
             format!(
                 "the group {} is founded by somebody who sees more voters than may be alive, or other settings",
                 view.group
@@ -538,7 +575,8 @@ impl Consensus {
         group: Group,
         reason: AbandonReason,
     ) -> Result<(), String> {
-        if reason != AbandonReason::Conflict {
+        // Without a quorum nobody waits for anything.
+        if reason != AbandonReason::Conflict || self.best_effort {
             return Ok(());
         }
         let met = self.watched[node.0]
@@ -557,8 +595,8 @@ impl Consensus {
     }
 }
 
-/// What one process may do from one input to the next.
-fn check_life(before: &Key, key: &Key) -> Result<(), String> {
+/// What one process may do from one input to the next. Without a quorum a life moves from group to group.
+fn check_life(before: &Key, key: &Key, moves: bool) -> Result<(), String> {
     let (old, new) = (before.life, key.life);
     ensure(new >= old && new.node == old.node, || {
         format!("{old} goes on as {new}")
@@ -569,7 +607,7 @@ fn check_life(before: &Key, key: &Key) -> Result<(), String> {
             before.floor, key.floor
         )
     })?;
-    if new != old {
+    if new != old || (moves && before.group != key.group) {
         return Ok(());
     }
     ensure(before.group.is_none() || before.group == key.group, || {

@@ -5,6 +5,7 @@
 //! anybody looks. The rules between beliefs are in [`beliefs`], those for the outcome of each request are here.
 
 mod beliefs;
+mod moved;
 mod queries;
 mod resource;
 #[cfg(test)]
@@ -69,6 +70,8 @@ pub(super) struct Locks {
     heard: Option<(NodeIndex, NodeIndex)>,
     /// Whose turn it is to have a lock that is free, and since when.
     turns: BTreeMap<(Group, Key), (Life, u64, Instant)>,
+    /// Without a quorum: what holders have yet to be told.
+    unknown: moved::Unknown,
     /// When anything was asked or told of last.
     busy: Instant,
     look: Every,
@@ -132,6 +135,7 @@ impl Locks {
             looked: BTreeMap::new(),
             heard: None,
             turns: BTreeMap::new(),
+            unknown: moved::Unknown::new(),
             busy: Instant::ZERO,
             look: Every::new(Duration::from_millis(500)),
         }
@@ -197,16 +201,6 @@ impl Locks {
     ) -> Result<(), String> {
         let process = world.process(node);
         let config = &process.config;
-        ensure(
-            (config.cluster_size == 0) == (result == Err(LockError::Disabled)),
-            || {
-                format!(
-                    "{} asks for a lock with a cluster_size of {}, and is answered {result:?}",
-                    who(world, node),
-                    config.cluster_size
-                )
-            },
-        )?;
         let Ok(id) = result else { return Ok(()) };
         let ttl = request.ttl.or(config.lock_ttl).unwrap_or(config.max_ttl);
         let allowed = Duration::from_secs(1)..=config.max_ttl;
@@ -528,6 +522,7 @@ impl Locks {
         }
         if look {
             self.overdue(world)?;
+            self.check_told(world)?;
             let leaders = world
                 .processes()
                 // Who has left leads no more, whatever it thought last.

@@ -118,7 +118,7 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn new(rules: Rules, number: u8, eligible: bool) -> Self {
         let mut client = Client::default();
-        client.adopt(rules.terms.max_ttl, rules.terms.drift_permille);
+        client.adopt(rules.terms.max_ttl, rules.terms.drift_permille, false);
         Self {
             replica: Replica::new(rules, node(number), eligible),
             client,

@@ -62,11 +62,15 @@ fn voters(world: &World) -> Option<Vec<(NodeIndex, &Process)>> {
     let voters: Vec<_> = world.processes().filter(|(_, process)| live(process)).collect();
     let config = &voters.first()?.1.config;
     let seats = usize::from(config.cluster_size);
+    if seats == 0 {
+        // One is enough, and there are never too many.
+        return Some(voters);
+    }
     let (fewest, most) = (
         seats / 2 + 1 + usize::from(config.surge),
         seats + usize::from(config.surge),
     );
-    (seats > 0 && (fewest..=most).contains(&voters.len())).then_some(voters)
+    (fewest..=most).contains(&voters.len()).then_some(voters)
 }
 
 /// Returns the first thing that is missing to a group that works, if there has to be one.

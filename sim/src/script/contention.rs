@@ -9,31 +9,37 @@ pub(super) const SCRIPTS: &[Script] = &[
     Script {
         name: "locks-two-at-once",
         about: "Two members ask for one lock at the same instant, and wait, thirty times.\nBoth are served, one after the other, with rising tokens.",
+        cluster_size: NODES as u8,
         play: |stage| at_once(stage, 2),
     },
     Script {
         name: "locks-three-at-once",
         about: "Three members ask for one lock at the same instant, and wait, thirty times.\nAll are served, one after the other, with rising tokens.",
+        cluster_size: NODES as u8,
         play: |stage| at_once(stage, NODES),
     },
     Script {
         name: "locks-try-at-once",
         about: "Three members ask for one lock at the same instant, and do not wait, thirty times.\nOne has it; the others are told by which token.",
+        cluster_size: NODES as u8,
         play: try_at_once,
     },
     Script {
         name: "locks-crossing-requests",
         about: "Datagrams take so long that every request is sent again before its answer is there, and so they cross.\nEach request is granted once, no token is granted to nobody. Two who want what the other has are both told in time.",
+        cluster_size: NODES as u8,
         play: crossing,
     },
     Script {
         name: "locks-two-tasks",
         about: "Two tasks of one process want one lock.\nThey exclude each other as if they were two processes.",
+        cluster_size: NODES as u8,
         play: two_tasks,
     },
     Script {
         name: "locks-contention-5-percent-loss",
         about: "Three members want one lock all the time, for an hour in which one datagram of twenty is lost.\nEvery request has an outcome, none is lost, and nobody waits for longer than two others may keep the lock.",
+        cluster_size: NODES as u8,
         play: |stage| contention(stage, secs(3_600)),
     },
 ];

@@ -10,21 +10,25 @@ pub(super) const SCRIPTS: &[Script] = &[
     Script {
         name: "locks-lost-grant",
         about: "The answer that grants a lock is lost, at once and from the queue.\nWho asks has the lock within a second, by the only token that was granted.",
+        cluster_size: NODES as u8,
         play: lost_grant,
     },
     Script {
         name: "locks-lost-release",
         about: "The release of a lock is lost.\nWho waits has it within a second, not when the lease is over.",
+        cluster_size: NODES as u8,
         play: lost_release,
     },
     Script {
         name: "locks-late-denial",
         about: "A member is told late that a lock was taken, when it has asked again and got it.\nIt keeps what it got.",
+        cluster_size: NODES as u8,
         play: late_denial,
     },
     Script {
         name: "locks-gives-up-while-grant-is-late",
         about: "A member gives up waiting while the grant is on its way, and what it says arrives, or is lost.\nIt is never told that it has the lock, nothing is left, and the next one has it.",
+        cluster_size: NODES as u8,
         play: |stage| {
             [false, true]
                 .into_iter()
@@ -34,26 +38,31 @@ pub(super) const SCRIPTS: &[Script] = &[
     Script {
         name: "locks-taken-while-grant-is-late",
         about: "A lock is taken from its holder, which hears of that before it hears that it has the lock.\nIt never believes in it, the next one has it, and then it has its turn.",
+        cluster_size: NODES as u8,
         play: taken_while_late,
     },
     Script {
         name: "locks-holder-restarts-on-its-address",
         about: "A holder crashes; 200 ms later a new process runs at its address, and asks for the lock too.\nNobody has it before the lease is over; then who waits has it, and then the new process.",
+        cluster_size: NODES as u8,
         play: restarted_holder,
     },
     Script {
         name: "locks-crashed-bystander",
         about: "A member crashes that neither holds nor waits.\nNobody notices: a minute later the holder has not been at risk, and hands over at once.",
+        cluster_size: NODES as u8,
         play: bystander,
     },
     Script {
         name: "locks-holder-crashes-30-times",
         about: "A holder crashes and one other waits, thirty times; every third holder leads.\nEvery waiter has the lock when the lease is over and, if need be, another leader elected.",
+        cluster_size: NODES as u8,
         play: crashing_holders,
     },
     Script {
         name: "locks-replayed-join-and-leave",
         about: "A member leaves, a new process at its address takes a lock, and somebody sends all datagrams of the first again.\nThe lock stays where it is, and so does the member.",
+        cluster_size: NODES as u8,
         play: replayed,
     },
 ];

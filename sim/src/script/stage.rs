@@ -133,9 +133,9 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(seed: u64, checkers: bool) -> Self {
+    pub(super) fn new(seed: u64, cluster_size: u8, checkers: bool) -> Self {
         let schedule = Schedule {
-            cluster_size: NODES as u8,
+            cluster_size,
             ..Schedule::calm(seed, NODES)
         };
         let builder = Sim::builder()
@@ -162,6 +162,24 @@ impl Stage {
         self.config().election_timeout * 2 * 4
     }
 
+    /// Within which time a leader is replaced that is gone for good, where there is no quorum: it has to be taken for
+    /// failed, not to be heard of by hearsay either, and then everybody has to be told.
+    pub(super) fn takeover(&self) -> Duration {
+        let config = self.config();
+        config.heartbeat_timeout * 2 + config.election_timeout * 4 + config.heartbeat_interval * 4
+    }
+
+    /// Returns whom all that run follow, if that is one leader who serves.
+    pub(super) fn followed(&self) -> Option<NodeIndex> {
+        let leader = self.leader().ok()?;
+        let id = self.sim.id(leader);
+        let follows = |node| {
+            let replica = self.sim.node_of(node).replica();
+            replica.leader().is_some_and(|life| life.node == id)
+        };
+        self.running().all(follows).then_some(leader)
+    }
+
     /// Waits until all voters run, follow one leader, and all of them have seats in an open group.
     pub(super) fn settle(&mut self) -> Done {
         self.sim.run_for(ms(500));
@@ -171,7 +189,8 @@ impl Stage {
             let settled = replicas
                 .filter(|replica| {
                     let leader = leader.map(|leader| stage.sim.id(leader));
-                    replica.is_seated() && replica.leader().map(|life| life.node) == leader
+                    let seated = replica.is_seated() || replica.rules().is_best_effort();
+                    seated && replica.leader().map(|life| life.node) == leader
                 })
                 .count();
             leader.is_some() && settled == NODES

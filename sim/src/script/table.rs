@@ -1,6 +1,6 @@
 //! What the table keeps and shows.
 
-use super::stage::{AT_ONCE, Stage};
+use super::stage::{AT_ONCE, NODES, Stage};
 use super::{Done, Script, ensure, ms, secs};
 use crate::fault::FaultKind;
 use crate::world::NodeIndex;
@@ -11,26 +11,31 @@ pub(super) const SCRIPTS: &[Script] = &[
     Script {
         name: "locks-waiter-has-its-own-ttl",
         about: "Who holds a lock has a long lease, who waits for it a short one.\nThe waiter is told when it is its turn, has its own lease, and when it crashes that one is waited for.",
+        cluster_size: NODES as u8,
         play: own_ttl,
     },
     Script {
         name: "locks-metadata-kept",
         about: "Who holds and who waits says something about itself.\nA listing shows it of both, of the waiter when it holds, and when another leads.",
+        cluster_size: NODES as u8,
         play: metadata,
     },
     Script {
         name: "locks-no-shared-token",
         about: "All members take locks of all kinds, several at a time, and leaders die.\nNo token is granted twice, and each is higher than all before it.",
+        cluster_size: NODES as u8,
         play: tokens,
     },
     Script {
         name: "locks-wildcard-filters",
         about: "Locks are listed by parts of their keys, of what their holders say, by owner, and by state.\nEach listing has exactly those that fit.",
+        cluster_size: NODES as u8,
         play: filters,
     },
     Script {
         name: "locks-stable-pages",
         about: "Many locks are listed page by page, while others come and go between the pages and another leader is elected.\nEach lock that is there all the time is listed exactly once, in order.",
+        cluster_size: NODES as u8,
         play: pages,
     },
 ];

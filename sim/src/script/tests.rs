@@ -59,6 +59,13 @@ fn scripts_notice_mistakes() {
         ("locks-metadata-kept", Bug::WokenButNotGranted),
         ("locks-no-shared-token", Bug::BeliefOutlivesRelease),
         ("locks-wildcard-filters", Bug::WokenButNotGranted),
+        ("best-effort-leader-dies", Bug::SuccessionForgetsTable),
+        ("best-effort-leader-leaves", Bug::SuccessionForgetsTable),
+        ("best-effort-leader-pauses", Bug::OlderGroupStays),
+        ("best-effort-grant-not-learned", Bug::MovedBeliefsUntold),
+        ("best-effort-halves-meet", Bug::OlderGroupStays),
+        ("best-effort-halves-meet", Bug::MovedBeliefsUntold),
+        ("best-effort-latecomer", Bug::OlderGroupStays),
     ];
     for (name, bug) in cases {
         let script = find(name).expect("there is such a script");
@@ -77,6 +84,7 @@ fn contention_notices_mistakes() {
     let script = Script {
         name: "two minutes",
         about: "",
+        cluster_size: 3,
         play: |stage| contention::contention(stage, secs(120)),
     };
     assert_eq!(script.run(false).violation, None);

@@ -193,7 +193,7 @@ pub async fn counts<R: Runtime>() {
     until_known::<R>(&nodes[1], "k", (1, 1)).await;
     let own = async |i: usize| {
         let status = nodes[i].status().await.expect("it runs");
-        let group = status.consensus.expect("cluster_size is set");
+        let group = status.consensus;
         assert!(
             group.open && group.problem.is_none() && group.seats.len() == 3,
             "{group:?}"

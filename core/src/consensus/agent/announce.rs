@@ -243,6 +243,9 @@ impl Consensus {
             };
             self.sightings
                 .learn(now, cx.config, sighting, Duration::from_millis(age.into()));
+            if self.replica.rules().is_best_effort() {
+                self.replica.know_of_tokens(sighting.token_base);
+            }
             if Some(sighting.group) == self.replica.group()
                 && let Some(known) = self.sightings.get(sighting.group)
             {
@@ -333,11 +336,10 @@ impl Consensus {
             return Some(own);
         }
         let group = self.replica.group();
-        let live = || self.sightings.live(now, config).copied();
-        live().find(|sighting| Some(sighting.group) == group).or_else(|| {
-            let told = live().filter(|sighting| sighting.at_first_hand);
-            told.max_by_key(|sighting| sighting.confirmed)
-        })
+        let live = || self.sightings.live(now, config);
+        let own = live().find(|sighting| Some(sighting.group) == group);
+        own.or_else(|| self.foremost(live().filter(|sighting| sighting.at_first_hand)))
+            .copied()
     }
 
     /// What this node says of itself as a leader.

@@ -35,18 +35,7 @@ impl Consensus {
         if self.is_leaderless(now, config) {
             return;
         }
-        let since = match self.met.0 {
-            Some((group, since)) if group == other.group => since,
-            _ => {
-                self.met = Met(Some((other.group, now)));
-                cx.stats.conflicts += 1;
-                cx.events.push_back(Event::ConflictDetected {
-                    ours,
-                    theirs: other.group,
-                });
-                now
-            }
-        };
+        let since = self.meet(cx, ours, other.group);
         // Both have a quorum only if both have shown one after they met.
         let own = self
             .own_sighting(now, config)
@@ -54,6 +43,19 @@ impl Consensus {
         let both = other.confirmed > since && own.is_some_and(|own| own.confirmed > since);
         if both {
             self.yield_or_close(cx, &other);
+        }
+    }
+
+    /// Tells of another group when it is met. Returns since when it is known.
+    pub(super) fn meet(&mut self, cx: &mut Context<'_>, ours: Group, theirs: Group) -> Instant {
+        match self.met.0 {
+            Some((group, since)) if group == theirs => since,
+            _ => {
+                self.met = Met(Some((theirs, cx.now)));
+                cx.stats.conflicts += 1;
+                cx.events.push_back(Event::ConflictDetected { ours, theirs });
+                cx.now
+            }
         }
     }
 

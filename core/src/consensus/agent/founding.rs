@@ -31,20 +31,24 @@ impl Consensus {
     pub(super) fn is_fresh(&self, now: Instant, config: &Config) -> bool {
         let led =
             self.sightings.live(now, config).next().is_some() && !planted(PlantedBug::ConfirmedLeaderIgnored);
-        self.enabled()
-            && self.replica.is_eligible()
+        self.replica.is_eligible()
             && self.replica.group().is_none()
             && self.leaving.is_none()
             && self.around.ready
             && now - self.started >= config.found_delay
             && !led
+            && !self.awaits_heir(now, config)
             && self.refusal().is_none()
     }
 
     /// Why no group may be founded.
     pub(super) fn refusal(&self) -> Option<FoundingRefusal> {
         let rules = self.replica.rules();
-        let (seen, allowed) = (self.around.voters, rules.seats() + usize::from(rules.surge));
+        let (seen, allowed) = if rules.is_best_effort() {
+            (0, 0)
+        } else {
+            (self.around.voters, rules.seats() + usize::from(rules.surge))
+        };
         if let Some(id) = self.around.quarantined
             && !planted(PlantedBug::OtherSettingsIgnored)
         {
@@ -123,9 +127,16 @@ impl Consensus {
         }
         // Where all are there, the one with the lowest id begins. Before that everybody would take another one for it:
         // then, or should it not come about, whoever has waited its time.
-        let all = fresh.len() + 1 >= self.replica.rules().seats();
-        let first = all && !self.stood && fresh.iter().all(|&peer| self.replica.life() < peer);
-        if (first || self.election_at <= cx.now) && self.replica.stand() {
+        let lowest = fresh.iter().all(|&peer| self.replica.life() < peer);
+        let waited = self.election_at <= cx.now;
+        let stands = if self.replica.rules().is_best_effort() {
+            // How many will come nobody knows: those who start together have had the time to hear of each other.
+            lowest && waited
+        } else {
+            let all = fresh.len() + 1 >= self.replica.rules().seats();
+            (all && !self.stood && lowest) || waited
+        };
+        if stands && self.replica.stand() {
             self.standing = Some(Standing {
                 since: cx.now,
                 until: cx.now + self.election_timeout(cx.config) * 2,
@@ -215,7 +226,7 @@ impl Consensus {
         }
     }
 
-    fn refuse(&mut self, cx: &mut Context<'_>, refusal: Option<FoundingRefusal>) {
+    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, refusal: Option<FoundingRefusal>) {
         if self.refused != refusal {
             self.refused = refusal;
             cx.events

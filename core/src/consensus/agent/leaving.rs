@@ -33,12 +33,18 @@ impl Consensus {
         self.leaving = Some(Leaving {
             until: cx.now + cx.config.leave_wait,
             look_at: cx.now,
-            done: !self.enabled() || self.replica.group().is_none(),
+            done: self.replica.group().is_none(),
         });
         self.standing = None;
         self.replica.withdraw();
         self.draws.refuse(cx);
         self.end_all_beliefs(cx);
+        if self.replica.rules().is_best_effort() && self.replica.leadership().is_some() {
+            // What it has decided goes out before its goodbye; what it decided later, who takes over would not learn.
+            self.flush(cx);
+            self.replica.step_down();
+            self.after(cx);
+        }
         self.announce_at = cx.now;
         self.rearm(cx.now, cx.config);
         self.leave_due(cx);

@@ -1,7 +1,6 @@
 //! Locks at a node: its client, and whom that asks.
 
 use super::Consensus;
-use crate::consensus::life::{Group, Life};
 use crate::consensus::replica::Output;
 use crate::event::{AbandonReason, Event, LeaveReason};
 use crate::id::NodeId;
@@ -34,9 +33,6 @@ impl Consensus {
     }
 
     fn may_ask(&self) -> Result<(), LockError> {
-        if !self.enabled() {
-            return Err(LockError::Disabled);
-        }
         if !self.may_draw(self.replica.life().node) {
             return Err(LockError::Observer);
         }
@@ -109,21 +105,9 @@ impl Consensus {
         Ok(())
     }
 
-    /// Whom to ask: the leader of the own group, or the one that was heard of last.
-    fn leader_of_locks(&self, cx: &Context<'_>) -> Option<(Group, Life)> {
-        let own = self.replica.group().zip(self.replica.leader());
-        own.or_else(|| {
-            let newest = self
-                .sightings
-                .live(cx.now, cx.config)
-                .max_by_key(|sighting| sighting.confirmed)?;
-            Some((newest.group, newest.leader))
-        })
-    }
-
     /// Does what is due for the client of this node.
     pub(super) fn client_due(&mut self, cx: &mut Context<'_>) {
-        let leader = self.leader_of_locks(cx);
+        let leader = self.leader_to_ask(cx.now, cx.config);
         self.client.set_leader(cx.now, leader);
         if self.client.poll_timeout().is_some_and(|at| at <= cx.now) {
             let mut out = ClientOutput::default();
@@ -201,7 +185,7 @@ impl Consensus {
     /// Sends what the client asks, and tells what happened.
     pub(super) fn carry_out_client(&mut self, cx: &mut Context<'_>, out: ClientOutput) {
         tell(cx, out.events);
-        let Some((group, leader)) = self.leader_of_locks(cx) else {
+        let Some((group, leader)) = self.leader_to_ask(cx.now, cx.config) else {
             return;
         };
         let mut sent = Output::default();

@@ -23,7 +23,8 @@ impl Consensus {
 
     /// Whether no leader of the group has had a quorum, as far as this node can tell, for longer than any lease.
     pub(super) fn is_orphan(&self, now: Instant, config: &Config) -> bool {
-        if self.replica.group().is_none() || planted(PlantedBug::OrphansStayForEver) {
+        let best_effort = self.replica.rules().is_best_effort();
+        if best_effort || self.replica.group().is_none() || planted(PlantedBug::OrphansStayForEver) {
             return false;
         }
         self.can_never_answer(now, config)

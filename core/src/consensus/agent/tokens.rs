@@ -82,9 +82,6 @@ pub(super) const fn most_draws() -> usize {
 impl Consensus {
     /// Asks the group for a token. The outcome is an event.
     pub(crate) fn draw(&mut self, cx: &mut Context<'_>, id: u64) -> Result<(), DrawError> {
-        if !self.enabled() {
-            return Err(DrawError::Disabled);
-        }
         if !self.may_draw(self.replica.life().node) {
             return Err(DrawError::Observer);
         }
@@ -115,15 +112,13 @@ impl Consensus {
         voter || self.replica.rules().allow_observers
     }
 
-    /// Whom to ask: the leader of the own group, or the one that was heard of last.
-    fn leader_to_ask(&self, now: Instant, config: &Config) -> Option<(Group, Life)> {
+    /// Whom to ask: the leader of the own group, or the one that was heard of last; without a quorum, that of the
+    /// youngest group.
+    pub(super) fn leader_to_ask(&self, now: Instant, config: &Config) -> Option<(Group, Life)> {
         let own = self.replica.group().zip(self.replica.leader());
         own.or_else(|| {
-            let newest = self
-                .sightings
-                .live(now, config)
-                .max_by_key(|sighting| sighting.confirmed)?;
-            Some((newest.group, newest.leader))
+            let foremost = self.foremost(self.sightings.live(now, config))?;
+            Some((foremost.group, foremost.leader))
         })
     }
 

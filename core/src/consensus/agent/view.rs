@@ -11,11 +11,8 @@ use crate::usage::Usage;
 use alloc::vec::Vec;
 
 impl Consensus {
-    /// Returns how the group stands; `None` without a `cluster_size`.
-    pub(crate) fn status(&self, now: Instant, config: &Config) -> Option<ConsensusStatus> {
-        if !self.enabled() {
-            return None;
-        }
+    /// Returns how the group stands.
+    pub(crate) fn status(&self, now: Instant, config: &Config) -> ConsensusStatus {
         let replica = &self.replica;
         let seats: Vec<_> = replica
             .seats()
@@ -36,7 +33,8 @@ impl Consensus {
                 .map_or_else(Default::default, |reign| now - reign.silent_since(life)),
         });
         let machine = replica.machine();
-        Some(ConsensusStatus {
+        ConsensusStatus {
+            best_effort: replica.rules().is_best_effort(),
             life: replica.life(),
             role: self.role(),
             group: replica.group(),
@@ -52,7 +50,7 @@ impl Consensus {
             locks: self.lock_counts(),
             problem: self.problem(now, config),
             seats,
-        })
+        }
     }
 
     fn lock_counts(&self) -> LockCounts {
@@ -100,6 +98,9 @@ impl Consensus {
                 ConsensusProblem::InProgress
             });
         }
+        if self.is_leaderless(now, config) && rules.is_best_effort() {
+            return Some(ConsensusProblem::InProgress);
+        }
         if self.is_leaderless(now, config) {
             let answering = self.seats_answering(now, config);
             let needed = rules.quorum();
@@ -119,7 +120,7 @@ impl Consensus {
     /// Whether a voter is of use to the group: seated, or ready to take a seat while live members hold all.
     pub(crate) fn is_settled(&self) -> bool {
         let replica = &self.replica;
-        if !self.enabled() || !replica.is_eligible() {
+        if replica.rules().is_best_effort() || !replica.is_eligible() {
             return true;
         }
         let holds = |seat: Life| {

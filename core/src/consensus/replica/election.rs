@@ -136,7 +136,7 @@ impl Replica {
         }
     }
 
-    fn lead(&mut self, now: Instant, out: &mut Output) {
+    pub(super) fn lead(&mut self, now: Instant, out: &mut Output) {
         let life = self.life;
         let Some(part) = &mut self.part else { return };
         // SAFETY (close): what a former leader has seen of the other group is not known here.

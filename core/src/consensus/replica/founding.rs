@@ -41,6 +41,16 @@ impl Founding {
         }
     }
 
+    /// Names the group that takes over from another one: of a later generation, and none that this life ever founded.
+    pub(super) fn next_after(&mut self, life: Life, group: Group) -> Group {
+        self.votes = None;
+        self.stood = self.stood.max(group.founding).saturating_add(1);
+        Group {
+            founder: life,
+            founding: self.stood,
+        }
+    }
+
     /// Returns the number of the present founding, and who has voted for it.
     pub fn standing(&self) -> Option<(u64, impl Iterator<Item = Life> + '_)> {
         let votes = self.votes.as_ref()?;
@@ -59,7 +69,7 @@ impl Replica {
         if !self.eligible || self.part.is_some() {
             return false;
         }
-        self.founding.stood += 1;
+        self.founding.stood = self.founding.stood.saturating_add(1);
         self.founding.votes = Some(BTreeMap::new());
         true
     }
@@ -131,15 +141,7 @@ impl Replica {
             .chain(votes.keys().copied())
             .take(most)
             .collect();
-        let micros = wall.as_unix_micros().saturating_sub(EPOCH_MICROS);
-        let mut token_base = micros.checked_mul(1 << 12).ok_or(FoundError::TokensExhausted)?;
-        if !planted(PlantedBug::TokenFloorIgnored) {
-            let floors = votes.values().copied().chain([self.floor()]);
-            token_base = floors.fold(token_base, u64::max);
-        }
-        if token_base > MAX_TOKEN_BASE {
-            return Err(FoundError::TokensExhausted);
-        }
+        let token_base = self.token_base(wall, votes.values().copied())?;
         let found = Found {
             group: self.own_group(),
             seats,
@@ -160,6 +162,28 @@ impl Replica {
         self.beat(now, out);
         self.advance(now, out);
         Ok(group)
+    }
+
+    /// Returns where the tokens of a group begin that this life founds now: above the floors of those who voted for it,
+    /// and its own.
+    pub(super) fn token_base(
+        &self,
+        wall: WallTime,
+        floors: impl Iterator<Item = u64>,
+    ) -> Result<u64, FoundError> {
+        let micros = wall.as_unix_micros().saturating_sub(EPOCH_MICROS);
+        let mut base = micros.checked_mul(1 << 12).ok_or(FoundError::TokensExhausted)?;
+        if !planted(PlantedBug::TokenFloorIgnored) {
+            base = floors.chain([self.floor()]).fold(base, u64::max);
+        }
+        if self.rules.is_best_effort() {
+            // Two may found one at the same instant, and know the same: nobody takes a token of the one for the other's.
+            base = base.saturating_add(self.life.node.short().into());
+        }
+        if base > MAX_TOKEN_BASE {
+            return Err(FoundError::TokensExhausted);
+        }
+        Ok(base)
     }
 
     /// Begins to follow a group, with the first entries of its log or a snapshot.

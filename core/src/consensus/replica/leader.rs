@@ -364,6 +364,7 @@ impl Replica {
 
     /// Takes the answer of a follower or learner.
     pub(super) fn on_reply(&mut self, now: Instant, from: Life, message: &Message, out: &mut Output) {
+        let best_effort = self.rules.is_best_effort();
         let Some(part) = &mut self.part else { return };
         let (last, commit) = (part.log.last().index, part.commit);
         let knows = part.knows_what_is_committed();
@@ -410,6 +411,10 @@ impl Replica {
                 round,
                 ..
             } => {
+                if best_effort && index == 0 {
+                    // The same life may go to another group and come back, with nothing.
+                    *progress = Progress::new(0);
+                }
                 progress.round = progress.round.max(round.min(newest));
                 // A late answer to an older message says nothing about what is known to match.
                 let next = (index + 1).max(progress.matched + 1);
@@ -417,7 +422,7 @@ impl Replica {
                 if back {
                     (progress.next, progress.probing) = (next, true);
                 }
-                back
+                back || (best_effort && index == 0)
             }
             Message::SnapshotReply {
                 last: of,
@@ -473,7 +478,9 @@ impl Replica {
         if !part.knows_what_is_committed() || part.gate() == Some(true) {
             return None;
         }
-        if part.gate().is_none() && (self.may_skip() || planted(PlantedBug::GraceLeftOut)) {
+        // Without a quorum nobody knows what an earlier group granted, nor for how long: to wait would only cost time.
+        let skips = self.rules.is_best_effort() || self.may_skip() || planted(PlantedBug::GraceLeftOut);
+        if part.gate().is_none() && skips {
             return Some(Instant::ZERO);
         }
         Some(part.waits_from + self.rules.grace)

@@ -6,6 +6,7 @@ mod hostile;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod script;
+mod succession;
 mod units;
 
 use alloc::collections::BTreeSet;

@@ -11,6 +11,8 @@ impl Client {
     /// Takes the answer of a group's leader.
     pub fn answered(&mut self, now: Instant, group: Group, answer: &Answer, out: &mut ClientOutput) {
         match *answer {
+            // Who moves asks the present group for it again, and hears what that one knows of it.
+            Answer::Granted { .. } if self.moves && self.leader.is_none_or(|(of, _)| of != group) => {}
             Answer::Granted {
                 request,
                 token,
@@ -44,12 +46,14 @@ impl Client {
             }
             Answer::Gone { ref tokens, revoked } => {
                 for &token in tokens {
-                    let same = self.held.get(&token).is_some_and(|held| held.group == group);
+                    let untold = |held: &Held| held.moved && planted(PlantedBug::MovedBeliefsUntold);
+                    let same = |held: &Held| held.group == group && !untold(held);
+                    let same = self.held.get(&token).is_some_and(same);
                     if let Some(held) = same.then(|| self.stop(token)).flatten() {
-                        let reason = if revoked {
-                            LostReason::Revoked
-                        } else {
-                            LostReason::Expired
+                        let reason = match (revoked, held.moved) {
+                            (true, _) => LostReason::Revoked,
+                            (false, true) => LostReason::Conflict,
+                            (false, false) => LostReason::Expired,
                         };
                         let id = held.id;
                         out.events.push(LockEvent::Lost { id, token, reason });
@@ -143,6 +147,7 @@ impl Client {
             risk_at: two_thirds_after(stamp, lease),
             at_risk: false,
             raising: false,
+            moved: false,
         };
         out.events.push(LockEvent::Granted {
             id: held.id,
@@ -183,7 +188,7 @@ impl Client {
             return;
         }
         self.change(token, |held| {
-            (held.until, held.at_risk) = (until, false);
+            (held.until, held.at_risk, held.moved) = (until, false, false);
             held.risk_at = two_thirds_after(stamp, lease);
             held.raising &= !reaches;
             held.renew_at = if held.raising {

@@ -1,6 +1,7 @@
 //! Tests of the client: what it believes, and until when.
 
 mod late;
+mod moving;
 
 use super::*;
 use crate::id::NodeId;
@@ -38,7 +39,7 @@ fn wish(ttl: u32) -> Wish {
 
 fn client() -> Client {
     let mut client = Client::default();
-    client.adopt(30_000, 10);
+    client.adopt(30_000, 10, false);
     client.set_leader(at(0), Some((group(), life(1))));
     client
 }

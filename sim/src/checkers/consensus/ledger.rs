@@ -1,6 +1,7 @@
 //! One group, as far as anybody ever saw it: its leaders and votes, every entry of every log, what was decided.
 
 mod append;
+mod inherit;
 mod leases;
 mod queues;
 #[cfg(test)]
@@ -19,6 +20,8 @@ use queues::Queues;
 /// What all members agree on, from the settings of the founder.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::checkers) struct Rules {
+    /// Whether it does without a quorum: it has one seat, and grants at once.
+    pub(super) best_effort: bool,
     pub(super) seats: usize,
     pub(super) surge: usize,
     pub(super) observers: bool,

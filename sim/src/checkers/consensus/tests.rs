@@ -53,7 +53,7 @@ fn what_one_process_may_not_do() {
     for (spoil, what) in cases {
         let mut after = key();
         spoil(&mut after);
-        match check_life(&key(), &after) {
+        match check_life(&key(), &after, false) {
             Err(objection) => assert!(!what.is_empty() && objection.contains(what), "{objection}"),
             // A new life is free.
             Ok(()) => assert_eq!(what, ""),
@@ -61,12 +61,12 @@ fn what_one_process_may_not_do() {
     }
     let mut older = key();
     older.life.number = 2;
-    let objection = check_life(&older, &key()).unwrap_err();
+    let objection = check_life(&older, &key(), false).unwrap_err();
     assert!(objection.contains("goes on as"), "{objection}");
     // A vote in a later term.
     let mut later = key();
     (later.term, later.vote) = (4, Some(life(3)));
-    assert_eq!(check_life(&key(), &later), Ok(()));
+    assert_eq!(check_life(&key(), &later, false), Ok(()));
 }
 
 const fn at(secs: u64) -> Instant {

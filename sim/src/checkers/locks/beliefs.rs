@@ -86,14 +86,21 @@ impl<'a> Judge<'a> {
         self.consensus.clocks().fine_since(host, since)
     }
 
+    /// Whether there are, or were, several groups without a quorum.
+    pub(super) const fn is_split(&self) -> bool {
+        self.consensus.is_split()
+    }
+
     /// Whether leases promise anything about a belief: the clock of its host, and of the leader that took the lease for
-    /// over, were inside the bound; and nobody took the lock without waiting for its holder.
+    /// over, were inside the bound; nobody took the lock without waiting for its holder; and no other group without a
+    /// quorum may have granted it.
     pub(super) fn counts(&self, belief: &Belief) -> bool {
         let (world, group) = (self.world, belief.group);
         let host = world.process(belief.node).host;
         let ended = self.lease(belief).and_then(|lease| lease.end);
         let by = ended.and_then(|end| Some((end.at, world.find(end.expired_by?.node)?)));
-        ended.is_none_or(|end| !end.forced)
+        !self.consensus.is_split()
+            && ended.is_none_or(|end| !end.forced)
             && self.is_right(host, group, world.now(), belief.asked)
             && by.is_none_or(|(at, by)| self.is_right(world.process(by).host, group, at, Instant::ZERO))
     }

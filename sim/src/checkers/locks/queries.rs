@@ -142,7 +142,9 @@ impl Locks {
                     who(world, node)
                 ));
             };
-            let stale = lease.end.filter(|end| end.decided < query.at);
+            let stale = lease
+                .end
+                .filter(|end| end.decided < query.at && !judge.is_split());
             ensure(stale.is_none() && lease.owner == row.owner, || {
                 format!(
                     "{} asked {query:?} and is told of {row:?}, which had ended: {stale:?}",

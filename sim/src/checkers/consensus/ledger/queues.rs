@@ -5,7 +5,7 @@
 
 use crate::checkers::ensure;
 use quorate_core::Life;
-use quorate_core::locks::{Change, Effect, Key};
+use quorate_core::locks::{Change, Effect, Key, Table};
 use std::collections::BTreeMap;
 
 /// Who waits, and how much it wants to get ahead.
@@ -70,6 +70,23 @@ impl Queues {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Begins with those who waited in the group before, in their order.
+    pub(super) fn inherit(&mut self, table: &Table) {
+        for (key, lock) in table.locks() {
+            let waiting: Vec<_> = lock
+                .queue()
+                .map(|waiter| Waiter {
+                    owner: waiter.owner,
+                    request: waiter.request,
+                    priority: waiter.wish.priority,
+                })
+                .collect();
+            if !waiting.is_empty() {
+                self.waiting.insert(key.clone(), waiting);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ pub(in crate::checkers::consensus) fn life(number: u8) -> Life {
 }
 
 pub(in crate::checkers::consensus) const RULES: Rules = Rules {
+    best_effort: false,
     seats: 3,
     surge: 0,
     observers: false,

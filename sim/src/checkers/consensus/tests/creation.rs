@@ -47,8 +47,13 @@ impl Beginning {
         let base = |above| self.wall_base.checked_add_signed(above).unwrap();
         let founder = self.sim.node_of(A).replica().life();
         let leader = Fake::of(founder, seats, base(above));
+        let before = Key {
+            group: None,
+            floor: base(known),
+            ..leader.key
+        };
         self.checker
-            .create(self.sim.world(), A, base(known), &leader.view())
+            .create(self.sim.world(), A, &before, &leader.view(), None)
     }
 
     fn seats(&self) -> Seats {

@@ -53,6 +53,18 @@ pub(super) fn rows() -> Vec<Trial> {
         leader_killed,
         any,
     );
+    row(
+        "leader of 3 killed to next grant, without a quorum".into(),
+        takeover() + SOON,
+        alone_leader_killed,
+        any,
+    );
+    row(
+        "cold start of 3 to first grant, without a quorum".into(),
+        super::recovery() + config().found_delay + config().election_timeout * 2,
+        alone_cold_start,
+        any,
+    );
     for ttl in [1, 5, 15].map(Duration::from_secs) {
         let name = format!("holder killed to next holder, ttl {} s", ttl.as_secs());
         row(name, lease(ttl) + SOON, holder_killed, ttl);
@@ -85,6 +97,13 @@ pub(super) fn rows() -> Vec<Trial> {
     rows
 }
 
+/// Within which time a leader is replaced where there is no quorum: it counts as failed, hearsay of it is over, and the
+/// next one is announced.
+fn takeover() -> Duration {
+    let config = config();
+    config.heartbeat_timeout * 2 + config.election_timeout * 4 + config.heartbeat_interval * 4
+}
+
 /// How long a lease counts at a leader.
 fn lease(ttl: Duration) -> Duration {
     ttl + ttl * u32::from(config().drift_permille) / 1_000
@@ -101,9 +120,12 @@ struct Trying {
 impl Trying {
     /// Voters that have an open group, at some moment between two heartbeats.
     fn new(seed: u64) -> Option<Self> {
-        let builder = Sim::builder().seed(seed).checkers(false).hosts(SIZE);
-        let builder = builder.config(move |_, _| voter(SIZE, 0).max_waiters(CROWD));
-        let mut sim = builder.build_with(|_| Taker::default());
+        Self::of(seed, SIZE)
+    }
+
+    /// The same three with a `cluster_size` of their own.
+    fn of(seed: u64, cluster_size: usize) -> Option<Self> {
+        let mut sim = begin(seed, cluster_size);
         sim.run_for(Duration::from_millis(500));
         sim.run_until(founding(), |sim| leader(sim).is_some());
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -191,6 +213,13 @@ impl Trying {
     }
 }
 
+/// Three voters that begin to start.
+fn begin(seed: u64, cluster_size: usize) -> Sim<Taker> {
+    let builder = Sim::builder().seed(seed).checkers(false).hosts(SIZE);
+    let builder = builder.config(move |_, _| voter(cluster_size, 0).max_waiters(CROWD));
+    builder.build_with(|_| Taker::default())
+}
+
 fn leader(sim: &Sim<Taker>) -> Option<NodeIndex> {
     let serves = |&index: &NodeIndex| {
         let replica = sim.node_of(index).replica();
@@ -215,8 +244,36 @@ fn find(sim: &Sim<Taker>, node: NodeIndex, id: LockId) -> Option<Instant> {
 
 /// From the death of the leader until somebody else has a lock that was free, and that it asked for at that moment.
 fn leader_killed(seed: u64, bound: Duration, ttl: Duration) -> Outcome {
+    next_leader(Trying::new(seed), seed, bound, ttl)
+}
+
+/// The same without a quorum.
+fn alone_leader_killed(seed: u64, bound: Duration, ttl: Duration) -> Outcome {
+    next_leader(Trying::of(seed, 0), seed, bound, ttl)
+}
+
+/// From when the first process starts until one of them has a lock that it asks for as soon as all run.
+fn alone_cold_start(seed: u64, bound: Duration, ttl: Duration) -> Outcome {
     let run = || {
-        let mut trying = Trying::new(seed)?;
+        let mut sim = begin(seed, 0);
+        let since = sim.now();
+        sim.run_until(bound, |sim| sim.apps().count() == SIZE);
+        let asker = sim.apps().map(|(index, _)| index).nth(seed as usize % SIZE)?;
+        let request = LockRequest::new(KEY).wait(bound).ttl(ttl);
+        let id = sim.with(asker, |cx| cx.lock(request)).ok()?;
+        sim.run_until(bound, |sim| find(sim, asker, id).is_some());
+        let after = find(&sim, asker, id)?.saturating_since(since);
+        Some(Outcome {
+            recovered: Some(after).filter(|&after| after <= bound),
+            ..Outcome::default()
+        })
+    };
+    run().unwrap_or_default()
+}
+
+fn next_leader(trying: Option<Trying>, seed: u64, bound: Duration, ttl: Duration) -> Outcome {
+    let run = || {
+        let mut trying = trying?;
         let (asker, killed) = (trying.others[seed as usize % 2], trying.sim.now());
         trying.kill(trying.leader, FOR_GOOD);
         let id = trying.ask(asker, bound, ttl)?;
