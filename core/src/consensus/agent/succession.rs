@@ -112,7 +112,9 @@ impl Consensus {
                 },
             );
         }
-        if self.replica.leadership().is_some() && counter < other.token_base.saturating_add(FLOOR_AHEAD) {
+        // What was asked of this group is decided and told in it first.
+        let done = self.replica.leadership().is_some() && !self.replica.has_unsent();
+        if done && counter < other.token_base.saturating_add(FLOOR_AHEAD) {
             self.succeed(cx);
         }
     }
