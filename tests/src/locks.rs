@@ -394,7 +394,9 @@ pub async fn without_a_cluster_size<R: Runtime>() {
         last = guard.token();
         guard.release().await.expect("held");
     }
-    let health = soon::<R, _>("an answer", nodes[0].health()).await.expect("it runs");
+    let health = soon::<R, _>("an answer", nodes[0].health())
+        .await
+        .expect("it runs");
     assert!(health.best_effort && health.can_lock(), "{health:?}");
     let leader = nodes.iter().position(|node| Some(node.id()) == health.leader);
     let leader = nodes.remove(leader.expect("one of them"));
