@@ -269,6 +269,7 @@ impl Consensus {
     fn receive(&mut self, cx: &mut Context<'_>, envelope: &Envelope) {
         match envelope.message {
             Message::Draw { .. } | Message::Ask(_) if !self.may_draw(envelope.from.node) => return,
+            Message::Draw { .. } | Message::Ask(_) if self.hands_over() => return,
             Message::Answer(_) => self.client.heard_from(envelope.from),
             _ => {}
         }
@@ -300,6 +301,7 @@ impl Consensus {
                 }
                 Message::AppendReply { term, .. } | Message::SnapshotReply { term, .. } if term >= before => {
                     self.answered(now, envelope.from);
+                    self.soon |= self.hands_over();
                 }
                 _ => {}
             }

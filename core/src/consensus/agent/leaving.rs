@@ -40,10 +40,8 @@ impl Consensus {
         self.draws.refuse(cx);
         self.end_all_beliefs(cx);
         if self.replica.rules().is_best_effort() && self.replica.leadership().is_some() {
-            // What it has decided goes out before its goodbye; what it decided later, who takes over would not learn.
+            // From here on it decides nothing more.
             self.flush(cx);
-            self.replica.step_down();
-            self.after(cx);
         }
         self.announce_at = cx.now;
         self.rearm(cx.now, cx.config);
@@ -63,6 +61,10 @@ impl Consensus {
         }
         let done = leaving.until <= now || !self.is_needed(now, config);
         let look = leaving.look_at <= now;
+        if done && self.hands_over() {
+            self.replica.step_down();
+            self.after(cx);
+        }
         if let Some(leaving) = &mut self.leaving {
             leaving.done = done;
             if look {
@@ -87,6 +89,9 @@ impl Consensus {
     /// ends anyway.
     fn is_needed(&self, now: Instant, config: &Config) -> bool {
         let (me, rules) = (self.replica.life(), self.replica.rules());
+        if self.hands_over() {
+            return self.has_heirs_behind(now, config);
+        }
         // With one or two seats none can ever be replaced.
         if rules.seats() < 3 || !self.replica.is_seated() {
             return false;
@@ -115,5 +120,22 @@ impl Consensus {
         }
         let over = going > 0 && staying + spare + 1 < rules.quorum();
         !over && !self.is_leaderless(now, config)
+    }
+
+    /// Whether this life leads without a quorum and leaves: it takes no requests any more, and goes when those who may
+    /// take over know all that it has decided.
+    pub(super) fn hands_over(&self) -> bool {
+        self.leaving.is_some() && self.replica.rules().is_best_effort() && self.replica.leadership().is_some()
+    }
+
+    fn has_heirs_behind(&self, now: Instant, config: &Config) -> bool {
+        let Some(leadership) = self.replica.leadership() else {
+            return false;
+        };
+        let last = self.replica.last().index;
+        self.voters_said(now, config)
+            .filter(|(_, said)| !said.leaving && self.answers(now, config, said.life))
+            .filter_map(|(_, said)| leadership.peer(said.life))
+            .any(|progress| progress.matched() < last)
     }
 }

@@ -119,7 +119,8 @@ impl Consensus {
         }
     }
 
-    /// A follower whose leader is gone takes over, if it has the lowest id of those who know its locks.
+    /// A follower whose leader is gone takes over, if it has the lowest id of all, or after an election timeout of those
+    /// who say that they know its locks: who came a moment ago may not have said so yet.
     pub(super) fn take_over(&mut self, cx: &mut Context<'_>) {
         let (now, config) = (cx.now, cx.config);
         if self.leaving.is_some() || !self.leader_is_gone(now, config) {
@@ -131,7 +132,13 @@ impl Consensus {
             .filter(|(peer, said)| peer.open && !said.leaving && Some(said.life) != leader)
             .filter(|(_, said)| said.belongs.as_ref().map(|belongs| belongs.group) == group)
             .all(|(_, said)| me < said.life);
-        if first {
+        let mut voters = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.open && peer.voter)
+            .map(|(&node, _)| node);
+        let lowest = voters.all(|node| me.node < node || self.dead.contains(&node));
+        if first && (lowest || self.election_at <= now) {
             self.succeed(cx);
         }
     }
