@@ -148,8 +148,8 @@ impl Observer for Messaging {
                 };
                 let well = process.paused.is_none() && truth.well_since(to, now - CLEAR);
                 let dropped = node.stats().dropped(DropReason::OrphanedMessage) > 0;
-                // A program need not read.
-                if !well || dropped || way.blurred || process.is_full() {
+                // A program need not read, and of two that are alike nobody can tell which one came.
+                if !well || dropped || way.blurred || way.alike || process.is_full() {
                     continue;
                 }
                 for item in way.items.iter().flatten() {

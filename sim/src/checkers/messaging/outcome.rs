@@ -153,14 +153,17 @@ impl Messaging {
         let waits = way.items.iter().map(VecDeque::len).sum::<usize>() > 8;
         let busy = world.process(peer).node().is_some_and(|it| it.stats().busy > 0);
         let missing = items.any(|item| item.op == op);
-        ensure(!missing || !reads || lags || waits || busy || way.blurred, || {
-            format!(
-                "{op:?} of {} to {} timed out, and was never handed over, while everything that they wrote to each other for {CLEAR:?} \
+        ensure(
+            !missing || !reads || lags || waits || busy || way.blurred || way.alike,
+            || {
+                format!(
+                    "{op:?} of {} to {} timed out, and was never handed over, while everything that they wrote to each other for {CLEAR:?} \
                  arrived",
-                who(world, node),
-                who(world, peer)
-            )
-        })
+                    who(world, node),
+                    who(world, peer)
+                )
+            },
+        )
     }
 
     pub(super) fn on_finished(&mut self, world: &World, node: NodeIndex, op: Op) -> Result<(), String> {
