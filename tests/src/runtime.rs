@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use quorate::os::Clock;
 use quorate::{Cluster, Config, Filter, Instant, StartError};
-use quorate_sim::{Crypto, Env, Idle, Schedule, Sim};
+use quorate_sim::Env;
 
 /// A runtime under test: all of its surroundings that a scenario may touch.
 ///
@@ -137,7 +137,7 @@ pub struct Simulated;
 
 impl Runtime for Simulated {
     fn block_on<F: Future>(future: F) -> F::Output {
-        simulation(0).block_on(future)
+        quorate_sim::block_on(0, future)
     }
 
     async fn start(config: Config) -> Result<Cluster, StartError> {
@@ -169,7 +169,7 @@ impl Runtime for Simulated {
     fn test<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
         for seed in 0..8 {
             let _name = NameSeed(seed);
-            simulation(seed).block_on(scenario());
+            quorate_sim::block_on(seed, scenario());
         }
     }
 }
@@ -183,12 +183,4 @@ impl Drop for NameSeed {
             eprintln!("this was seed {}", self.0);
         }
     }
-}
-
-fn simulation(seed: u64) -> Sim<Idle> {
-    let schedule = Schedule {
-        crypto: Crypto::Real,
-        ..Schedule::calm(seed, 0)
-    };
-    Sim::builder().schedule(schedule).build_with(|_| Idle)
 }
