@@ -99,3 +99,31 @@ fn contention_notices_mistakes() {
         assert_eq!(by, Some(BY), "{}: {violation:?}", bug.name());
     }
 }
+
+/// Where there is one group after the other, the checkers know what the next one owes the holders of the one before.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn checkers_notice_what_a_succession_forgets() {
+    use quorate_core::PlantedBug as Bug;
+    let cases = [
+        (
+            "best-effort-leader-dies",
+            Bug::SuccessionForgetsTable,
+            "without a lock that its founder knew of",
+        ),
+        (
+            "best-effort-leader-leaves",
+            Bug::SuccessionForgetsTable,
+            "without a lock that its founder knew of",
+        ),
+    ];
+    for (name, bug, rule) in cases {
+        let script = find(name).expect("there is such a script");
+        let _planted = quorate_core::plant(Some(bug));
+        let violation = script.run(true).violation.expect("it is noticed");
+        assert!(
+            violation.by == "consensus" && violation.what.contains(rule),
+            "{name}: {violation}"
+        );
+    }
+}
