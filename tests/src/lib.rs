@@ -18,6 +18,7 @@ mod suite;
 #[cfg(test)]
 mod tests;
 
+use core::cell::Cell;
 use core::future::poll_fn;
 use core::pin::{Pin, pin};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -34,11 +35,26 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// How often something is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
+thread_local! {
+    /// What tells the key of the scenario that runs on this thread from those of others.
+    static SCENARIO: Cell<u128> = const { Cell::new(0) };
+}
+
+/// Returns the key of the clusters of a scenario. Every scenario and every process has its own: a port that one has left
+/// may be the next one's at once, while somebody still looks there for who it was.
+pub fn key() -> Key {
+    let scenario = match SCENARIO.get() {
+        0 => u128::from(std::process::id()) << 64,
+        own => own,
+    };
+    let mut bytes = [7; 32];
+    bytes[..16].copy_from_slice(&scenario.to_be_bytes());
+    Key::from_bytes(bytes)
+}
+
 /// Returns a config for a node at an address of the runtime's choice: on an operating system a loopback port.
 pub fn config() -> Config {
-    Config::default()
-        .bind("127.0.0.1:0")
-        .key(Key::from_bytes([7; 32]))
+    Config::default().bind("127.0.0.1:0").key(key())
 }
 
 /// Waits until the condition holds; panics, naming `what`, if it does not soon.

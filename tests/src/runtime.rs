@@ -169,6 +169,8 @@ impl Runtime for Simulated {
     fn test<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
         for seed in 0..8 {
             let _name = NameSeed(seed);
+            // The same key in every process: it is a part of what is simulated.
+            crate::SCENARIO.set(1);
             quorate_sim::block_on(seed, scenario());
         }
     }

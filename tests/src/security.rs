@@ -1,7 +1,7 @@
 //! Who may be there.
 
 use crate::{
-    LOOK, Runtime, SOON, cluster, config, lists, shutdown, soon, start, until_all_meet, until_async,
+    LOOK, Runtime, SOON, cluster, config, key, lists, shutdown, soon, start, until_all_meet, until_async,
 };
 use core::time::Duration;
 use quorate::{Config, DropReason, Key, KeyRing, ReadyError};
@@ -28,7 +28,7 @@ pub async fn wrong_key_and_plaintext<R: Runtime>() {
 /// The keys rotate under a running cluster; nobody is lost, and the one that missed it is named on both sides.
 pub async fn key_rotation<R: Runtime>() {
     let nodes = cluster::<R>(3, config).await;
-    let (old, new) = (Key::from_bytes([7; 32]), Key::from_bytes([8; 32]));
+    let (old, new) = (key(), Key::from_bytes([8; 32]));
     for ring in [vec![old.clone(), new.clone()], vec![new.clone(), old.clone()]] {
         for node in &nodes {
             node.set_keys(KeyRing::from_keys(ring.clone()).expect("keys"))
@@ -77,7 +77,7 @@ pub async fn a_missed_rotation<R: Runtime>() {
     let addr = first.local_addr();
     let behind = start::<R>(config().seed(addr.to_string())).await;
     shutdown::<R>(vec![first]).await;
-    let (old, new) = (Key::from_bytes([7; 32]), Key::from_bytes([8; 32]));
+    let (old, new) = (key(), Key::from_bytes([8; 32]));
     let seed = behind.local_addr().to_string();
     let other = start::<R>(config().bind(addr.to_string()).key(new.clone()).seed(seed)).await;
     // It was ready with the first node, and has perhaps not been dialled by the second one yet.

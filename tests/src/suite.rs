@@ -1,6 +1,6 @@
 //! All scenarios, and running them as tests.
 
-use crate::{Runtime, endings, locks, membership, messages, os, outcomes, security};
+use crate::{Runtime, SCENARIO, endings, locks, membership, messages, os, outcomes, security};
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
@@ -20,12 +20,17 @@ pub struct Scenario {
 pub fn run(scenarios: impl IntoIterator<Item = Scenario>) -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(AT_A_TIME);
-    let trials = scenarios.into_iter().map(|Scenario { name, run }| {
-        Trial::test(name, move || {
-            run();
-            Ok(())
-        })
-    });
+    let process = u128::from(std::process::id()) << 64;
+    let trials = scenarios
+        .into_iter()
+        .zip(1..)
+        .map(|(Scenario { name, run }, number)| {
+            Trial::test(name, move || {
+                SCENARIO.set(process | number);
+                run();
+                Ok(())
+            })
+        });
     libtest_mimic::run(&args, trials.collect()).exit_code()
 }
 

@@ -292,8 +292,12 @@ pub async fn everybody_leaves_with_locks<R: Runtime>() {
     let mut count = 0;
     until::<R>("the end of every call", || {
         for (lock, work) in ends.try_iter() {
-            assert_eq!(lock, Err(closed));
-            assert_eq!(work, Err(WithLockError::NotAcquired(closed)));
+            // Who leaves a moment later may get what another one gives back.
+            assert!(lock.is_ok() || lock == Err(closed), "{lock:?}");
+            assert!(
+                work.is_ok() || work == Err(WithLockError::NotAcquired(closed)),
+                "{work:?}"
+            );
             count += 1;
         }
         count == 3

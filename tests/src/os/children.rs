@@ -1,6 +1,6 @@
 //! Nodes in processes of their own, to stop and kill.
 
-use crate::{Runtime, config, start, until};
+use crate::{Runtime, SCENARIO, config, start, until};
 use core::time::Duration;
 use quorate::ClusterEvent;
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,12 +8,15 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// The environment variable that tells a child its seed.
+/// The environment variables that tell a child its seed, and whose key it has.
 const SEED: &str = "QUORATE_TEST_CHILD_SEED";
+const SCENARIO_OF: &str = "QUORATE_TEST_CHILD_SCENARIO";
 
 /// The child's side: a node that prints what it sees until it is killed. Does nothing in a normal test run.
 pub async fn child<R: Runtime>() {
     let Ok(seed) = std::env::var(SEED) else { return };
+    let scenario = std::env::var(SCENARIO_OF).expect("both are set");
+    SCENARIO.set(scenario.parse().expect("a number"));
     let node = start::<R>(config().seed(seed)).await;
     let mut events = node.events();
     println!("CHILD started {}", node.id());
@@ -39,6 +42,7 @@ impl Process {
         let mut child = Command::new(program)
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env(SEED, seed)
+            .env(SCENARIO_OF, SCENARIO.get().to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .stdin(Stdio::null())
