@@ -20,5 +20,5 @@ fuzz_target!(|data: &[u8]| {
     }
     // Whatever a member says, the node goes on and its state stays inside its bounds.
     world.run_for(Duration::from_secs(2));
-    assert!(world.node(a).members().count() <= 4096);
+    assert!(world.node_of(a).members().count() <= 4096);
 });
