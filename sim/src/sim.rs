@@ -351,18 +351,24 @@ impl<A: App> Sim<A> {
     }
 
     fn deliver(&mut self, index: NodeIndex, mut flying: InFlight) {
-        let slot = &mut self.slots[index.0];
         let process = &mut self.world.processes[index.0];
         let host = process.host;
         let Some(node) = process.node_mut() else {
             return;
         };
         let local = self.world.machines[host.0].clock.read(self.world.now);
-        let again = slot.had_before(flying.datagram.number);
-        slot.busy_until = self.world.now + slot.cost;
         let before = opened(node.stats());
         node.handle_datagram(local, flying.datagram.from, &mut flying.payload);
         let opened = opened(node.stats()) > before;
+        self.was_handed(index, flying, opened);
+        self.flush(index);
+    }
+
+    /// Tells that a process was handed a datagram, on which it is at work now.
+    fn was_handed(&mut self, index: NodeIndex, flying: InFlight, opened: bool) {
+        let slot = &mut self.slots[index.0];
+        let again = slot.had_before(flying.datagram.number);
+        slot.busy_until = self.world.now + slot.cost;
         self.handled += 1;
         self.see(&Seen::Arrived {
             node: index,
@@ -371,7 +377,6 @@ impl<A: App> Sim<A> {
             opened,
         });
         self.network.recycle(flying.payload);
-        self.flush(index);
     }
 
     /// Gives a process its turn: what waits for it first, then its timers, as a driver does.

@@ -437,17 +437,7 @@ impl<A: App> Sim<A> {
         let mut sent = std::mem::take(&mut io.sent);
         let mut happened = received.is_some() || !outbox.is_empty();
         if let Some(flying) = received {
-            let slot = &mut self.slots[index.0];
-            let again = slot.had_before(flying.datagram.number);
-            slot.busy_until = self.world.now + slot.cost;
-            self.handled += 1;
-            self.see(&Seen::Arrived {
-                node: index,
-                datagram: &flying.datagram,
-                again,
-                opened,
-            });
-            self.network.recycle(flying.payload);
+            self.was_handed(index, flying, opened);
         }
         happened |= self.report_journal(index);
         for lookup in lookups {
