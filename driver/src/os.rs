@@ -3,14 +3,16 @@
 //! For the runtime crates; applications need nothing of this.
 
 mod aead;
+mod alarm;
 mod clock;
 mod udp;
 
 use crate::error::StartError;
 pub use aead::RingAead;
+pub use alarm::{Alarm, MAX_SLEEP, Timer};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-pub use clock::{Clock, MAX_SLEEP};
+pub use clock::Clock;
 use core::net::{IpAddr, SocketAddr};
 use quorate_core::{Config, ConfigError};
 use std::io;

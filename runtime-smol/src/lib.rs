@@ -40,7 +40,7 @@ use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use quorate::os::{Clock, MAX_SLEEP, Udp};
+use quorate::os::{Alarm, Clock, Udp};
 pub use quorate::*;
 use smol::{Async, Timer};
 use std::io;
@@ -112,10 +112,7 @@ struct SmolIo {
     /// Whether the socket was ready when it was last asked. The reactor keeps no account of that.
     readable: bool,
     writable: bool,
-    timer: Timer,
-    /// What the timer is set to. It may be earlier than what the driver waits for: setting it anew costs more than
-    /// waking once for nothing.
-    armed: Instant,
+    alarm: Alarm<SmolTimer>,
 }
 
 impl SmolIo {
@@ -126,8 +123,7 @@ impl SmolIo {
             udp,
             readable: true,
             writable: true,
-            timer: Timer::never(),
-            armed: Instant::FAR_FUTURE,
+            alarm: Alarm::new(SmolTimer(Timer::never())),
         })
     }
 }
@@ -184,23 +180,23 @@ impl Io for SmolIo {
     }
 
     fn poll_sleep(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
-        loop {
-            let now = self.now();
-            if now >= until {
-                return Poll::Ready(());
-            }
-            let target = until.min(now + MAX_SLEEP);
-            if target < self.armed {
-                self.armed = target;
-                self.timer.set_after(target.saturating_since(now));
-            }
-            ready!(Pin::new(&mut self.timer).poll(cx));
-            self.armed = Instant::FAR_FUTURE;
-        }
+        self.alarm.poll(cx, until, || self.clock.now())
     }
 
     fn resolve(&self, host: String) -> ResolveFuture {
         Box::pin(smol::unblock(move || os::resolve_blocking(&host)))
+    }
+}
+
+struct SmolTimer(Timer);
+
+impl os::Timer for SmolTimer {
+    fn set_after(&mut self, after: Duration) {
+        self.0.set_after(after);
+    }
+
+    fn poll_gone_off(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
     }
 }
 

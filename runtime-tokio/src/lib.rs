@@ -37,7 +37,7 @@ use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use quorate::os::{Clock, MAX_SLEEP, Udp};
+use quorate::os::{Alarm, Clock, Udp};
 pub use quorate::*;
 use std::io;
 use tokio::io::Interest;
@@ -117,10 +117,7 @@ struct TokioIo {
     clock: Clock,
     udp: Udp,
     socket: UdpSocket,
-    timer: Pin<Box<Sleep>>,
-    /// What the timer is set to. It may be earlier than what the driver waits for: setting it anew costs more than
-    /// waking once for nothing.
-    armed: Instant,
+    alarm: Alarm<TokioTimer>,
 }
 
 impl TokioIo {
@@ -129,8 +126,7 @@ impl TokioIo {
             clock: Clock::new(),
             socket: UdpSocket::from_std(udp.try_clone_socket()?)?,
             udp,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            armed: Instant::FAR_FUTURE,
+            alarm: Alarm::new(TokioTimer(Box::pin(tokio::time::sleep(Duration::ZERO)))),
         })
     }
 }
@@ -186,20 +182,7 @@ impl Io for TokioIo {
     }
 
     fn poll_sleep(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
-        loop {
-            let now = self.now();
-            if now >= until {
-                return Poll::Ready(());
-            }
-            let target = until.min(now + MAX_SLEEP);
-            if target < self.armed {
-                self.armed = target;
-                let at = tokio::time::Instant::now() + target.saturating_since(now);
-                self.timer.as_mut().reset(at);
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            self.armed = Instant::FAR_FUTURE;
-        }
+        self.alarm.poll(cx, until, || self.clock.now())
     }
 
     fn resolve(&self, host: String) -> ResolveFuture {
@@ -207,6 +190,18 @@ impl Io for TokioIo {
             let addrs = tokio::net::lookup_host((host.as_str(), 0)).await?;
             Ok(addrs.map(|addr| addr.ip()).collect())
         })
+    }
+}
+
+struct TokioTimer(Pin<Box<Sleep>>);
+
+impl os::Timer for TokioTimer {
+    fn set_after(&mut self, after: Duration) {
+        self.0.as_mut().reset(tokio::time::Instant::now() + after);
+    }
+
+    fn poll_gone_off(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
     }
 }
 

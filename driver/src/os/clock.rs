@@ -4,10 +4,6 @@ use crate::io::SteadyClock;
 use quorate_core::{Duration, Instant, WallTime};
 use std::time::SystemTime;
 
-/// The longest that a timer of a runtime is armed for. Those timers stand still while the machine is suspended, the
-/// [`Clock`] does not: after a resume, what is overdue is noticed within this time.
-pub const MAX_SLEEP: Duration = Duration::from_secs(1);
-
 /// A steady clock that goes on while the machine is suspended.
 ///
 /// | system | clock |
