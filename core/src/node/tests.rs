@@ -1,3 +1,5 @@
+#[cfg(feature = "simulation")]
+mod journal;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 #[cfg(feature = "simulation")]
