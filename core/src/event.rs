@@ -57,6 +57,16 @@ pub enum LeaveReason {
     Failed,
     /// Another process answers at its address.
     Replaced,
+    /// It was a member by the word of others, and turned out to have other settings or no version in common:
+    /// [`Event::Quarantined`] says which. It may come back if it agrees.
+    Quarantined,
+}
+
+impl LeaveReason {
+    /// Returns whether the process is certainly gone for good. Otherwise it may only be out of reach.
+    pub(crate) const fn is_final(self) -> bool {
+        matches!(self, Self::Left | Self::Replaced)
+    }
 }
 
 /// Where a reply goes: belongs to one received request.

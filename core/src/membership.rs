@@ -2,7 +2,8 @@
 //!
 //! Sessions come and go under this part; [`Membership::peer_up`] and [`Membership::peer_down`] tell it which are open,
 //! and say nothing about who is a member. A process becomes a member when its JOIN arrives or when another member
-//! speaks of it, and stops being one when it leaves, fails, or another process answers at its address.
+//! speaks of it, and stops being one when it leaves, fails, is put in quarantine, or another process answers at its
+//! address.
 
 mod contact;
 mod details;
@@ -12,6 +13,7 @@ mod gossip;
 mod heal;
 mod join;
 mod leave;
+mod quarantine;
 mod record;
 mod relay;
 mod suspicion;
@@ -33,7 +35,7 @@ use crate::time::{Duration, Instant};
 #[cfg(feature = "simulation")]
 use crate::usage::Usage;
 use crate::wire::{PROTOCOL_VERSIONS, canonical, kind};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use record::{Record, State};
@@ -116,6 +118,8 @@ pub(crate) struct Membership {
     details: details::Wanted,
     lost: heal::Lost,
     leaving: Option<leave::Leaving>,
+    /// Who is in quarantine. The session layer bounds them.
+    quarantined: BTreeSet<NodeId>,
     actions: VecDeque<Action>,
     /// When this node last learned that anybody hears it.
     last_echo: Instant,
@@ -146,6 +150,7 @@ impl Membership {
             details: details::Wanted::default(),
             lost: heal::Lost::default(),
             leaving: None,
+            quarantined: BTreeSet::new(),
             actions: VecDeque::new(),
             last_echo: now,
             scratch: Vec::new(),
@@ -459,7 +464,7 @@ impl Membership {
 
     /// Makes a process a member because another one spoke of it.
     fn admit(&mut self, cx: &mut Context<'_>, record: &Record, source: Source) {
-        if !self.join_table(cx, Entry::new(record)) {
+        if self.is_quarantined(record.id) || !self.join_table(cx, Entry::new(record)) {
             return;
         }
         if record.state == State::Suspect

@@ -80,6 +80,8 @@ planted_bugs! {
     "A helper answers that the target is silent, without having probed it."
     RefutedMemberJoinsTwice "refuted-member-joins-twice"
     "A member that refutes a suspicion is reported as joined once more."
+    HearsayBeatsQuarantine "hearsay-beats-quarantine"
+    "A process in quarantine is a member if anybody says so."
     ReplacedMemberNotReported "replaced-member-not-reported"
     "A member that was replaced at its address vanishes without an event."
 

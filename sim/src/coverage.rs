@@ -302,6 +302,8 @@ impl Coverage {
                 self.count(match (reason, lives) {
                     (LeaveReason::Left, _) => Situation::LeftAndTold,
                     (LeaveReason::Replaced, _) => Situation::Replaced,
+                    // Counted when it is put there.
+                    (LeaveReason::Quarantined, _) => return,
                     (LeaveReason::Failed, true) => Situation::FalseDeath,
                     (LeaveReason::Failed, false) => Situation::DeathFound,
                 });

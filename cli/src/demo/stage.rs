@@ -298,6 +298,7 @@ impl Stage {
                     LeaveReason::Left => "left",
                     LeaveReason::Failed => "failed",
                     LeaveReason::Replaced => "replaced",
+                    LeaveReason::Quarantined => "quarantined",
                 },
             },
             &Happened::Quorum { has_quorum, present } => Line::Quorum { has_quorum, present },

@@ -205,7 +205,7 @@ impl Consensus {
     /// A process is a member no longer.
     pub(crate) fn member_left(&mut self, cx: &mut Context<'_>, id: NodeId, reason: LeaveReason) {
         self.owner_gone(cx.now, id, reason);
-        if reason == LeaveReason::Failed {
+        if !reason.is_final() {
             return;
         }
         let seats = self.replica.seats();

@@ -9,6 +9,7 @@ use quickcheck::{Arbitrary, Gen, quickcheck};
 mod harness;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod quarantine;
 mod vectors;
 
 impl Arbitrary for Record {

@@ -112,8 +112,10 @@ impl Node {
                     addr,
                     reasons,
                 });
+                self.membership.quarantined(context!(self, now), peer);
             }
             SessionEvent::QuarantineEnded { peer } => {
+                self.membership.quarantine_ended(peer);
                 self.events.push_back(Event::QuarantineEnded { id: peer });
             }
             SessionEvent::UnknownSession { from } => {

@@ -168,6 +168,17 @@ impl Membership {
             .ok_or_else(|| format!("{} lists {}", who(world, node), whom(world, member.id)))?;
         let there = world.process(subject);
         plausible(world, &truth, node, subject, member)?;
+        let held = self
+            .told
+            .get(node.0)
+            .is_some_and(|told| told.quarantined.contains(&member.id));
+        ensure(!held, || {
+            format!(
+                "{} lists {}, which it holds in quarantine",
+                who(world, node),
+                who(world, subject)
+            )
+        })?;
         ensure(
             may_meet(&truth, here.member, &here.config, there.member, &there.config),
             || {
@@ -196,6 +207,7 @@ impl Membership {
         let forgot = told.forgot;
         if let Some(old) = old
             && (old.left || old.until > forgot)
+            && !old.set_aside
             && truth.longest(world) < here.config.tombstone_timeout
             && truth.count() <= here.config.max_tombstones
         {
@@ -295,6 +307,19 @@ impl Membership {
                         who(world, node),
                         who(world, subject),
                         member.addr
+                    )
+                })?;
+            }
+            LeaveReason::Quarantined => {
+                let held = self
+                    .told
+                    .get(node.0)
+                    .is_some_and(|told| told.quarantined.contains(&member.id));
+                ensure(held, || {
+                    format!(
+                        "{} says that {} is in quarantine, which it is not",
+                        who(world, node),
+                        who(world, subject)
                     )
                 })?;
             }

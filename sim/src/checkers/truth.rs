@@ -48,6 +48,8 @@ pub(super) struct Listed {
     pub(super) voter: bool,
     /// Whether it said goodbye: it never comes back.
     pub(super) left: bool,
+    /// Whether it went into quarantine, from which it may come back as it was.
+    pub(super) set_aside: bool,
 }
 
 /// A process.
@@ -356,6 +358,7 @@ impl Truth {
             },
             voter,
             left: reason == Some(LeaveReason::Left) || old.is_some_and(|old| old.left),
+            set_aside: reason == Some(LeaveReason::Quarantined),
         };
         node.lists.insert(subject, listed);
         if reason == Some(LeaveReason::Failed) {

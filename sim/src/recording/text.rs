@@ -86,6 +86,7 @@ pub(super) fn event(event: &Event, name: impl Fn(NodeId) -> String) -> (Class, S
                 LeaveReason::Left => "left",
                 LeaveReason::Failed => "failed",
                 LeaveReason::Replaced => "replaced",
+                LeaveReason::Quarantined => "quarantined",
             };
             (Class::Left, format!("−{} {why}", name(who.id)), member(who))
         }

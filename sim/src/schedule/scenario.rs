@@ -66,6 +66,7 @@ const TEXTS: &[(&str, &str)] = texts![
     "long-delay",
     "observers",
     "observer-meets-stranger-first",
+    "quarantine-by-hearsay",
     "large-messages",
 ];
 

@@ -259,3 +259,21 @@ fn updates_not_reported() {
         (true, false)
     );
 }
+
+#[test]
+fn hearsay_beats_quarantine() {
+    let listed = || {
+        let mut net = formed(2);
+        let record = Record {
+            id: net.stranger(0),
+            ..net.membership(1).own_record()
+        };
+        net.with(0, |m, cx| m.quarantined(cx, record.id));
+        hear(&mut net, 0, 1, &record);
+        joins(&net, 0, record.id)
+    };
+    assert_eq!(
+        without_and_with(PlantedBug::HearsayBeatsQuarantine, listed),
+        (0, 1)
+    );
+}

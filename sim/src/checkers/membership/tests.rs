@@ -42,6 +42,10 @@ fn objects_to_impossible_departures() {
     with_member(left(LeaveReason::Left), "nobody told to leave");
     with_member(left(LeaveReason::Replaced), "nobody else ever was");
     with_member(
+        left(LeaveReason::Quarantined),
+        "is in quarantine, which it is not",
+    );
+    with_member(
         left(LeaveReason::Failed),
         "everything that they wrote to each other",
     );
@@ -270,6 +274,20 @@ fn objects_to_a_member_of_another_cluster_or_key() {
         };
         objects(&mut sim, &seen, "membership", "whose settings or keys are others");
     }
+}
+
+#[test]
+fn objects_to_a_member_in_quarantine() {
+    let mut sim = with_stranger(Difference::MaxTtl);
+    let stranger = NodeIndex(3);
+    let mut listed = member(&sim);
+    (listed.id, listed.addr) = (sim.id(stranger), sim.addr(stranger));
+    let event = Event::MemberJoined(listed);
+    let seen = Seen::Event {
+        node: A,
+        event: &event,
+    };
+    objects(&mut sim, &seen, "membership", "which it holds in quarantine");
 }
 
 #[test]
