@@ -18,6 +18,10 @@ const BATCH: usize = 16;
 const PIECES_AHEAD: u32 = 16;
 /// Entries that may be under way to a follower.
 const ENTRIES_AHEAD: u64 = 256;
+/// The same, where something did not fit what the peer has, until a round later. If that came too early, so did much of
+/// what else was under way, and is refused one by one: where each refusal is answered by all that may be under way, they
+/// multiply.
+const ENTRIES_AHEAD_CAREFULLY: u64 = BATCH as u64;
 
 /// How far a follower or learner is, as far as the leader knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +36,8 @@ pub struct Progress {
     caught_up: Option<u64>,
     /// Whether the leader looks for the place where the logs meet.
     probing: bool,
+    /// The newest round when it refused something, until it has answered a newer one.
+    refused_in: Option<u64>,
     /// The snapshot that is on its way there.
     transfer: Option<Transfer>,
 }
@@ -55,8 +61,25 @@ impl Progress {
             virgin: false,
             caught_up: None,
             probing: true,
+            refused_in: None,
             transfer: None,
         }
+    }
+
+    fn answered(&mut self, round: u64) {
+        self.round = self.round.max(round);
+        self.refused_in = self.refused_in.filter(|&before| round <= before);
+    }
+
+    /// Returns how many more entries may be on their way there.
+    const fn room(&self) -> u64 {
+        let ahead = self.next.saturating_sub(self.matched + 1);
+        let most = if self.refused_in.is_some() {
+            ENTRIES_AHEAD_CAREFULLY
+        } else {
+            ENTRIES_AHEAD
+        };
+        most.saturating_sub(ahead)
     }
 
     /// Returns up to where its log is known to match.
@@ -266,12 +289,8 @@ impl Replica {
             let Some(progress) = self.leadership().and_then(|leadership| leadership.peers.get(&to)) else {
                 return;
             };
-            let ahead = progress.next.saturating_sub(progress.matched + 1);
             let last = part.log.last().index;
-            if progress.probing
-                || progress.transfer.is_some()
-                || progress.next > last
-                || ahead >= ENTRIES_AHEAD
+            if progress.probing || progress.transfer.is_some() || progress.next > last || progress.room() == 0
             {
                 return;
             }
@@ -343,11 +362,10 @@ impl Replica {
             index: progress.next - 1,
             term: log.term(progress.next - 1).unwrap_or(0),
         };
-        let ahead = progress.next.saturating_sub(progress.matched + 1);
         let room = if progress.probing {
             1
         } else {
-            BATCH.min(ENTRIES_AHEAD.saturating_sub(ahead) as usize)
+            BATCH.min(progress.room() as usize)
         };
         let entries = log.slice(progress.next, room, MAX_ENTRY_BYTES);
         if !progress.probing {
@@ -388,7 +406,7 @@ impl Replica {
                 virgin,
                 ..
             } if index <= last => {
-                progress.round = progress.round.max(round.min(newest));
+                progress.answered(round.min(newest));
                 progress.virgin = virgin;
                 if index <= progress.matched && index > 0 && planted(PlantedBug::DuplicateAnswersCounted) {
                     leadership.repeated += 1;
@@ -415,12 +433,15 @@ impl Replica {
                     // The same life may go to another group and come back, with nothing.
                     *progress = Progress::new(0);
                 }
-                progress.round = progress.round.max(round.min(newest));
+                progress.answered(round.min(newest));
                 // A late answer to an older message says nothing about what is known to match.
                 let next = (index + 1).max(progress.matched + 1);
-                let back = next < progress.next;
+                // Nor does it say that what was sent since is lost: if it is, the next round tells.
+                let late = progress.refused_in.is_some() && !progress.probing && index <= progress.matched;
+                let back = next < progress.next && !late;
                 if back {
                     (progress.next, progress.probing) = (next, true);
+                    progress.refused_in = Some(newest);
                 }
                 back || (best_effort && index == 0)
             }
@@ -430,7 +451,7 @@ impl Replica {
                 round,
                 ..
             } => {
-                progress.round = progress.round.max(round.min(newest));
+                progress.answered(round.min(newest));
                 let total = snapshot.filter(|&(last, _)| last == of).map(|(_, total)| total);
                 match &mut progress.transfer {
                     Some(transfer) if transfer.last == of && total.is_some_and(|total| received <= total) => {

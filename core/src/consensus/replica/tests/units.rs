@@ -117,6 +117,47 @@ fn exchange(a: &mut Replica, b: &mut Replica, out: Output) {
     }
 }
 
+/// Refusals of what arrives too early must not multiply what is sent. In order, 500 entries take 32 messages and as many
+/// answers.
+#[test]
+fn another_order_of_arrival_costs_little() {
+    let (mut leader, mut learner) = (replica(1, 1), replica(2, 1));
+    (leader.rules.log_limit, learner.rules.log_limit) = (10_000, 10_000);
+    let mut out = Output::default();
+    assert!(leader.stand());
+    leader.found(NOW, crate::WallTime::default(), &mut out).unwrap();
+    leader.add_learner(life(2), &mut out);
+    leader.flush(NOW, &mut out);
+    exchange(&mut leader, &mut learner, out);
+
+    let last = (0..500).filter_map(|_| leader.propose(Command::Noop)).last();
+    let mut out = Output::default();
+    leader.flush(NOW, &mut out);
+    let mut under_way = out.sends;
+    let (mut messages, mut random) = (0, 1_u64);
+    while !under_way.is_empty() {
+        messages += 1;
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let envelope = under_way.swap_remove((random >> 33) as usize % under_way.len());
+        let mut out = Output::default();
+        if envelope.to == leader.life() {
+            leader.receive(NOW, &envelope, HINTS, &mut out);
+        } else {
+            learner.receive(NOW, &envelope, HINTS, &mut out);
+        }
+        leader.flush(NOW, &mut out);
+        under_way.extend(out.sends);
+    }
+    assert!(messages < 300, "{messages} messages in place of 64");
+    // What was refused too late to be sent again at once is, when the next round tells of it.
+    for _ in 0..2 {
+        let mut out = Output::default();
+        leader.beat(NOW, &mut out);
+        exchange(&mut leader, &mut learner, out);
+    }
+    assert_eq!(learner.log().map(|log| log.last().index), last);
+}
+
 /// The pieces of its snapshot that a leader sends to a new learner.
 fn pieces(leader: &mut Replica, learner: Life) -> Vec<Envelope> {
     let mut out = Output::default();
