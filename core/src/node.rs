@@ -536,6 +536,7 @@ impl Node {
     pub fn set_lock_ttl(&mut self, now: Instant, id: LockId, ttl: Duration) -> Result<(), LockError> {
         let millis = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
         let result = self.consensus.set_lock_ttl(context!(self, now), id, millis);
+        let result = result.map_err(|error| error.of_ttl(ttl));
         self.settle(now);
         self.journal
             .command(|| journal::Command::SetLockTtl { id, ttl, result });

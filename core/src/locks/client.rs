@@ -3,6 +3,7 @@
 //! A plain value with deadlines and without a clock. Whoever owns it tells it who leads.
 
 mod answers;
+mod endings;
 mod questions;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use endings::Endings;
 use questions::Questions;
 
 /// How long after an acquire, a release or a cancel it is sent again, at first and at most.
@@ -25,8 +27,6 @@ const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(1);
 const RELAY_AFTER: Duration = Duration::from_millis(400);
 /// Requests that may be open.
 pub(super) const MAX_WANTS: usize = 1024;
-/// Releases and cancels that may be under way. Older ones are left to the end of their leases.
-const MAX_ENDINGS: usize = 1024;
 
 /// A lock that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,15 +67,6 @@ struct Held {
     moved: bool,
 }
 
-/// Something that is over for the client, and that the leader has to hear.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Ending {
-    send_at: Instant,
-    again: Duration,
-    /// Until then it matters.
-    until: Instant,
-}
-
 /// What a client wants sent and told. Collected over one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientOutput {
@@ -102,8 +93,8 @@ pub struct Client {
     tokens: BTreeMap<LockId, u64>,
     /// Which held lock needs attention when.
     due: BTreeSet<(Instant, u64)>,
-    releases: BTreeMap<u64, Ending>,
-    cancels: BTreeMap<u64, Ending>,
+    releases: Endings,
+    cancels: Endings,
     questions: Questions,
     /// The highest token that was given back because somebody took it, perhaps before this client heard of its grant.
     refused: Option<(Group, u64)>,
@@ -144,8 +135,8 @@ impl Client {
     fn floor(&self) -> u64 {
         let mut open = self.wants.iter().filter(|(_, want)| !want.queued);
         let open = open.next().map(|(request, _)| request).into_iter();
-        let all = open.chain(self.cancels.keys().next());
-        all.copied().min().unwrap_or(self.next + 1)
+        let all = open.copied().chain(self.cancels.first());
+        all.min().unwrap_or(self.next + 1)
     }
 
     /// Asks for a lock, at most until `deadline`.
@@ -258,28 +249,15 @@ impl Client {
 
     fn let_go(&mut self, now: Instant, token: u64, until: Instant) {
         // The leader's deadline is a little later than this life's; beyond that nobody waits for it.
-        let ending = Ending {
-            send_at: now,
-            again: ASK_AGAIN,
-            until: until + ASK_AGAIN_AT_MOST,
-        };
-        if self.releases.len() < MAX_ENDINGS {
-            self.releases.insert(token, ending);
-        }
+        self.releases.insert(now, token, until + ASK_AGAIN_AT_MOST);
     }
 
     fn give_up(&mut self, now: Instant, request: u64) {
         let Some(want) = self.wants.remove(&request) else {
             return;
         };
-        let ending = Ending {
-            send_at: now,
-            again: ASK_AGAIN,
-            until: now + Duration::from_millis(u64::from(want.wish.ttl)),
-        };
-        if self.cancels.len() < MAX_ENDINGS {
-            self.cancels.insert(request, ending);
-        }
+        let until = now + Duration::from_millis(u64::from(want.wish.ttl));
+        self.cancels.insert(now, request, until);
     }
 
     /// Asks again for what is not granted, under new numbers: those that were used belong to a life or a group that
@@ -353,9 +331,8 @@ impl Client {
             want.send_at = want.send_at.min(now + Duration::from_millis(request % 16));
             want.again = ASK_AGAIN;
         }
-        for ending in self.releases.values_mut().chain(self.cancels.values_mut()) {
-            ending.send_at = ending.send_at.min(now);
-        }
+        self.releases.tell_anew(now);
+        self.cancels.tell_anew(now);
         self.questions.ask_again(now);
         let overdue: Vec<u64> = self
             .held
@@ -517,22 +494,12 @@ impl Client {
 
     fn tell_endings(&mut self, now: Instant, out: &mut ClientOutput) {
         let floor = self.floor();
-        self.releases.retain(|_, ending| ending.until > now);
-        self.cancels.retain(|_, ending| ending.until > now);
-        let mut tokens = Vec::new();
-        for (&token, ending) in &mut self.releases {
-            if ending.is_due(now) {
-                tokens.push(token);
-            }
-        }
-        for tokens in tokens.chunks(MAX_LIST) {
+        for tokens in self.releases.take_due(now).chunks(MAX_LIST) {
             let tokens = tokens.to_vec();
             out.asks.push(Ask::Release { tokens });
         }
-        for (&request, ending) in &mut self.cancels {
-            if ending.is_due(now) {
-                out.asks.push(Ask::Cancel { request, floor });
-            }
+        for request in self.cancels.take_due(now) {
+            out.asks.push(Ask::Cancel { request, floor });
         }
     }
 
@@ -544,10 +511,9 @@ impl Client {
     fn rearm(&mut self) {
         let wants = self.wants.values();
         let wants = wants.map(|want| want.deadline.map_or(want.send_at, |by| by.min(want.send_at)));
-        let endings = self.releases.values().chain(self.cancels.values());
         let held = self.due.first().map(|&(at, _)| at);
         let times = held.into_iter().chain(wants).chain(self.questions.due());
-        let times = times.chain(endings.map(|ending| ending.send_at.min(ending.until)));
+        let times = times.chain(self.releases.next()).chain(self.cancels.next());
         self.next_due = times.min();
     }
 
@@ -584,17 +550,6 @@ impl Held {
     fn retry(&self) -> Duration {
         let ttl = if self.raising { 0 } else { self.ttl };
         Duration::from_millis(u64::from(ttl / 12).clamp(80, 1000))
-    }
-}
-
-impl Ending {
-    fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.send_at <= now;
-        if due {
-            self.send_at = now + self.again;
-            self.again = (self.again * 2).min(ASK_AGAIN_AT_MOST);
-        }
-        due
     }
 }
 

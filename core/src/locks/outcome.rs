@@ -30,10 +30,10 @@ pub enum LockError {
     },
     /// `metadata` is too large.
     #[error(
-        "metadata has {len} bytes in {pairs} pairs; at most 512 bytes in 16 pairs, each name 1 to 255 bytes"
+        "metadata has {len} bytes in {pairs} pairs; at most 511 bytes in 16 pairs, three of them for each pair, and each name 1 to 255 bytes"
     )]
     Metadata {
-        /// Bytes as they travel.
+        /// Bytes of all names and values, and three for each pair.
         len: usize,
         /// Pairs.
         pairs: usize,
@@ -53,13 +53,14 @@ pub enum LockError {
         token: u64,
         /// Who that is, or who waits first.
         owner: NodeId,
-        /// How long its lease lasts, unless it is renewed.
+        /// How long its lease lasts, unless it is renewed: by the leader's clock, so up to `drift_permille` longer than
+        /// the holder believes in it.
         left: Duration,
         /// How many wait.
         waiting: u32,
     },
     /// Everybody who uses the lock has to agree on its capacity.
-    #[error("this lock has a capacity of {0}")]
+    #[error("this lock has a capacity of {}{}", .0, kind(*.0))]
     OtherCapacity(u32),
     /// Too many wait for it.
     #[error("{0} wait for this lock already (max_waiters)")]
@@ -91,6 +92,17 @@ pub enum LockError {
 }
 
 impl LockError {
+    /// Names the ttl that was asked for, also where it is far beyond what can be expressed on the wire.
+    pub(crate) const fn of_ttl(self, ttl: Duration) -> Self {
+        match self {
+            Self::Ttl { max_ms, .. } => Self::Ttl {
+                ttl_ms: ttl.as_millis(),
+                max_ms,
+            },
+            other => other,
+        }
+    }
+
     /// Returns when it makes sense to ask again, at the earliest: `None` where the same request fails again. Add jitter
     /// of as much again where many processes ask.
     ///
@@ -110,6 +122,15 @@ impl LockError {
             Self::Timeout => Duration::ZERO,
             _ => return None,
         })
+    }
+}
+
+/// What a capacity says of a lock.
+const fn kind(capacity: u32) -> &'static str {
+    match capacity {
+        1 => ": one at a time holds it",
+        u32::MAX => ": it is one to read and to write",
+        _ => "",
     }
 }
 

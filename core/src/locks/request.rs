@@ -109,6 +109,11 @@ impl LockRequest {
         let longest = Duration::from_millis(max_ttl.into());
         let default = || DEFAULT_LOCK_TTL.min(longest);
         let ttl = self.ttl.or(config.lock_ttl).unwrap_or_else(default);
+        let too_long = |_| LockError::Ttl {
+            ttl_ms: ttl.as_millis(),
+            max_ms: max_ttl,
+        };
+        let millis = u32::try_from(ttl.as_millis()).map_err(too_long)?;
         let deadline = now + self.wait.unwrap_or(config.message_timeout);
         let wish = Wish {
             key,
@@ -117,7 +122,7 @@ impl LockRequest {
             priority: self.priority,
             wait: self.wait.is_some(),
             // Whether it is in range is checked by those settings that the cluster agrees on.
-            ttl: u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX),
+            ttl: millis,
             metadata: encode(&self.metadata)?.into(),
         };
         Ok((wish, Some(deadline).filter(|&at| at < Instant::FAR_FUTURE)))
@@ -136,6 +141,8 @@ fn encode(pairs: &[(String, String)]) -> Result<Vec<u8>, LockError> {
     let names = pairs.iter().all(|(name, _)| (1..=255).contains(&name.len()));
     if len > MAX_METADATA_BYTES || pairs.len() > MAX_PAIRS || !names {
         let pairs = pairs.len();
+        // The limit that people are told is without the count.
+        let len = len - 1;
         return Err(LockError::Metadata { len, pairs });
     }
     let mut buf = Vec::with_capacity(len);

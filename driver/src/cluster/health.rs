@@ -18,7 +18,8 @@ pub struct Health {
     /// Who leads the group that takes decisions, as far as this node knows. An observer belongs to no group, and names
     /// nobody.
     pub leader: Option<NodeId>,
-    /// Where the leader is reached, if it is this node or a member.
+    /// Where the leader is reached, if it is a member; or this node, which knows its own address from `advertise` or once
+    /// it has met others.
     pub leader_addr: Option<SocketAddr>,
     /// Why nothing can be decided now; `None` if it can, as far as this node knows.
     pub problem: Option<ConsensusProblem>,
@@ -40,10 +41,10 @@ impl Health {
     }
 
     /// Returns whether locks can be expected to be granted to this node, as far as it knows. It notices late that a
-    /// quorum was lost (with the default timing after 3 s), and not at all that what it sends is lost while it hears
-    /// the others. So a lock that is wanted is asked for all the same.
+    /// quorum was lost (with the default timing after 3 s), and `problem` does not tell that what it sends is lost while
+    /// it hears the others. So a lock that is wanted is asked for all the same.
     pub const fn can_lock(&self) -> bool {
-        self.may_lock && self.problem.is_none() && !self.leaving
+        self.may_lock && self.has_quorum && self.problem.is_none() && !self.leaving
     }
 
     fn new(cluster: &Cluster, status: &Status, ready: bool) -> Self {

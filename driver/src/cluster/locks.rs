@@ -104,7 +104,10 @@ impl Cluster {
     /// # }
     /// ```
     pub fn semaphore(&self, key: impl Into<String>, capacity: u32) -> LockBuilder {
-        self.builder(LockRequest::units(key, 1, capacity))
+        LockBuilder {
+            divisible: true,
+            ..self.builder(LockRequest::units(key, 1, capacity))
+        }
     }
 
     /// Works under a lock: the same as `lock(key).run(work)`.
@@ -123,6 +126,8 @@ impl Cluster {
         LockBuilder {
             handle: Arc::clone(&self.handle),
             request: request.wait(Duration::MAX),
+            divisible: false,
+            wrong: None,
         }
     }
 }
@@ -133,6 +138,10 @@ impl Cluster {
 pub struct LockBuilder {
     handle: Arc<Handle>,
     request: LockRequest,
+    /// Whether it has units to choose from.
+    divisible: bool,
+    /// Why it will not be asked for.
+    wrong: Option<LockError>,
 }
 
 impl LockBuilder {
@@ -163,8 +172,15 @@ impl LockBuilder {
     }
 
     /// Asks for so many units of a [semaphore](Cluster::semaphore), 1 to its capacity. They are granted all at once.
+    /// Other locks have one unit: more are refused with [`LockError::Units`], and any number for [`Cluster::read`] and
+    /// [`Cluster::write`], where it would make one the other.
     pub fn units(mut self, units: u32) -> Self {
-        self.request.units = units;
+        let (usual, capacity) = (self.request.units, 1);
+        if self.divisible {
+            self.request.units = units;
+        } else {
+            self.wrong = (units != usual).then_some(LockError::Units { units, capacity });
+        }
         self
     }
 
@@ -179,6 +195,9 @@ impl LockBuilder {
     /// [`LockError::TooManyWaiters`], [`LockError::TableFull`], [`LockError::TooManyRequests`],
     /// [`LockError::OtherCapacity`], and what is wrong with the request itself.
     pub async fn acquire(self) -> Result<LockGuard, AcquireError> {
+        if let Some(error) = self.wrong {
+            return Err(error.into());
+        }
         let (writer, reader) = slot(Wake::End);
         let mut request = Request {
             reader,

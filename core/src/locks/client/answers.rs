@@ -70,7 +70,7 @@ impl Client {
             }
             Answer::Released { ref tokens } => {
                 for token in tokens {
-                    self.releases.remove(token);
+                    self.releases.remove(now, *token);
                     if planted(PlantedBug::BeliefOutlivesRelease)
                         && let Some(held) = self.stop(*token)
                     {
@@ -80,7 +80,7 @@ impl Client {
                 }
             }
             Answer::Cancelled { request } => {
-                if self.cancels.remove(&request).is_none() {
+                if !self.cancels.remove(now, request) {
                     // The leader took this life for gone. It is not.
                     self.ask_anew(now, &[request]);
                 }
@@ -107,7 +107,7 @@ impl Client {
         if self.held.contains_key(&token) {
             return self.renewed(now, group, token, stamp, lease, out);
         }
-        if self.releases.contains_key(&token) {
+        if self.releases.contains(token) {
             return;
         }
         if self
