@@ -1,15 +1,15 @@
 //! What becomes of a lock that is held.
 
 use super::{LONG, acquire, group, patient, short_three, three_with_a_mortal, until_known};
-use crate::{Runtime, poll_once, shutdown, soon, until, until_all_meet};
+use crate::{Runtime, poll_once, shutdown, soon, until, until_all_meet, until_async};
 use core::future::poll_fn;
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use quorate::{
-    AcquireError, Closed, ClusterEvent, LeaveReason, LockError, LockQueryError, LostReason, NotHeld,
-    WithLockError,
+    AcquireError, Closed, ClusterEvent, LeaveReason, LockError, LockFilter, LockQueryError, LostReason,
+    NotHeld, WithLockError,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -248,6 +248,27 @@ pub async fn a_guard_keeps_its_node<R: Runtime>() {
         }
     };
     assert_eq!(soon::<R, _>("a goodbye", left).await, first);
+    shutdown::<R>(nodes).await;
+}
+
+/// What one process gives back at once is free at once, however much it is.
+pub async fn many_guards_are_dropped_at_once<R: Runtime>() {
+    let nodes = group::<R>().await;
+    let mut guards = Vec::new();
+    for number in 0..1_500 {
+        let lock = nodes[0].lock(format!("k{number}")).ttl(LONG);
+        guards.push(soon::<R, _>("a lock", lock.acquire()).await.expect("granted"));
+    }
+    let released = guards.split_off(700);
+    drop(guards);
+    for guard in released {
+        guard.release().await.expect("held");
+    }
+    until_async::<R>("none to be held", async || {
+        let held = nodes[1].locks(LockFilter::new().held()).all();
+        held.await.expect("a quorum is there").is_empty()
+    })
+    .await;
     shutdown::<R>(nodes).await;
 }
 
