@@ -188,14 +188,16 @@ fn draw(seed: u64) -> Schedule {
         chaos: Duration::from_secs(60),
         ..Draw::default()
     };
-    Schedule {
+    let schedule = Schedule {
         // An election needs a quorum, and a lease of some seconds.
         cluster_size: 5,
         surge: 0,
         observers: 0,
         max_ttl: Duration::from_secs(10),
         ..Schedule::draw(seed, &options)
-    }
+    };
+    // It may have been drawn with a surge.
+    schedule.without_invalid_faults()
 }
 
 fn run(schedule: &Schedule, wrong: bool) -> Report {
@@ -299,6 +301,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_schedule_can_be_run_and_made_smaller() {
+        for seed in 0..200 {
+            assert_eq!(draw(seed).validate(), Ok(()), "seed {seed}");
+        }
+    }
+
+    #[test]
     fn the_right_writer_loses_nothing() {
         let mut written = 0;
         for seed in 0..12 {
@@ -323,7 +332,7 @@ mod tests {
             "{violation}"
         );
         let (small, page) = explain(schedule.clone(), &report);
-        assert!(small.faults.len() <= schedule.faults.len().min(4), "{small}");
+        assert!(small.faults.len() <= schedule.faults.len().min(2), "{small}");
         assert!(page.contains("a write is lost"));
     }
 }

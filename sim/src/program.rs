@@ -18,7 +18,7 @@ pub(crate) use io::{Lookup, SimIo};
 use quorate::Cluster;
 use std::pin::Pin;
 use std::rc::Rc;
-pub(crate) use tasks::{Spawned, Tasks};
+pub(crate) use tasks::{Spawned, TURNS, Tasks};
 
 /// The future of a task.
 pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;

@@ -16,6 +16,7 @@ use crate::world::{NodeIndex, Process, START};
 use quorate::Cluster;
 use quorate_core::{Config, Duration};
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -52,7 +53,7 @@ pub struct Report {
 /// violation.
 ///
 /// # Panics
-/// If the schedule is not valid.
+/// If the schedule is not valid ([`Schedule::validate`]).
 pub fn run(schedule: &Schedule, checkers: bool) -> Report {
     let build = |builder: Builder| users(schedule, builder);
     drive(schedule, checkers, Vec::new(), build, try_out).0
@@ -61,7 +62,7 @@ pub fn run(schedule: &Schedule, checkers: bool) -> Report {
 /// As [`run`]; somebody sees everything that happens.
 ///
 /// # Panics
-/// If the schedule is not valid.
+/// If the schedule is not valid ([`Schedule::validate`]).
 pub fn run_observed<O: Observer>(schedule: &Schedule, checkers: bool, observer: O) -> (Report, O) {
     let build = |builder: Builder| users(schedule, builder);
     observed(drive(
@@ -95,26 +96,19 @@ pub fn run_observed<O: Observer>(schedule: &Schedule, checkers: bool, observer: 
 /// ```
 ///
 /// # Panics
-/// If the schedule is not valid.
+/// If the schedule is not valid ([`Schedule::validate`]).
 pub fn run_program<P, F>(schedule: &Schedule, make: impl Fn() -> P) -> Report
 where
     P: Fn(Cluster, Env) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let run = || drive_program(schedule, Vec::new(), make()).0;
-    let (mut report, parted) = witness::run(schedule.seed, run);
-    if let Some(what) = parted {
-        let at = report.violation.map_or(report.simulated, |first| first.at);
-        let by = "determinism";
-        report.violation = Some(Violation { what, by, at });
-    }
-    report
+    drive_program(schedule, Vec::new(), make).0
 }
 
-/// As [`run_program`]; somebody sees everything that happens.
+/// As [`run_program`]; somebody sees everything that happens, once: of a schedule that is run twice the first run.
 ///
 /// # Panics
-/// If the schedule is not valid.
+/// If the schedule is not valid ([`Schedule::validate`]).
 pub fn run_program_observed<P, F, O: Observer>(
     schedule: &Schedule,
     make: impl Fn() -> P,
@@ -124,19 +118,32 @@ where
     P: Fn(Cluster, Env) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    observed(drive_program(schedule, vec![Box::new(observer)], make()))
+    observed(drive_program(schedule, vec![Box::new(observer)], make))
 }
 
-fn drive_program<F>(
+fn drive_program<P, F>(
     schedule: &Schedule,
     observers: Vec<Box<dyn Observer>>,
-    program: impl Fn(Cluster, Env) -> F + 'static,
+    make: impl Fn() -> P,
 ) -> (Report, Vec<Box<dyn Observer>>)
 where
+    P: Fn(Cluster, Env) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let build = |builder: Builder| builder.program(program).build_with(|_| Idle);
-    drive(schedule, true, observers, build, |_, _| {})
+    // Observers change nothing, so that a second run does without them.
+    let observers = Cell::new(observers);
+    let run = || {
+        let program = make();
+        let build = |builder: Builder| builder.program(program).build_with(|_| Idle);
+        drive(schedule, true, observers.take(), build, |_, _| {})
+    };
+    let ((mut report, observers), parted) = witness::run(schedule.seed, run);
+    if let Some(what) = parted {
+        let at = report.violation.map_or(report.simulated, |first| first.at);
+        let by = "determinism";
+        report.violation = Some(Violation { what, by, at });
+    }
+    (report, observers)
 }
 
 /// Finds the observer that was put among all.
@@ -163,6 +170,7 @@ fn drive<A: App>(
     build: impl FnOnce(Builder) -> Sim<A>,
     try_out: impl FnOnce(&mut Sim<A>, &Config),
 ) -> (Report, Vec<Box<dyn Observer>>) {
+    schedule.expect_valid();
     let mut builder = Sim::builder()
         .schedule(schedule.clone())
         .checkers(checkers)

@@ -54,9 +54,11 @@ fn schedule(seed: u64, hosts: usize, faults: &[(u64, u64, FaultKind)]) -> Schedu
         lasting: Duration::from_millis(lasting),
         kind,
     };
+    let faults: Vec<_> = faults.iter().map(fault).collect();
     Schedule {
         cluster_size: u8::try_from(hosts).unwrap_or(0),
-        faults: faults.iter().map(fault).collect(),
+        chaos: faults.iter().map(Fault::ends).max().unwrap_or_default(),
+        faults,
         ..Schedule::calm(seed, hosts)
     }
 }

@@ -2,8 +2,8 @@
 
 use quorate_sim::quorate::AcquireError;
 use quorate_sim::{
-    Cluster, Draw, Duration, Env, Host, Instant, Report, Schedule, Sim, StartError, block_on, config,
-    run_program,
+    Cluster, Draw, Duration, Env, Host, Instant, Recording, Report, Schedule, Sim, StartError, block_on,
+    config, html, run_program, run_program_observed,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -225,6 +225,33 @@ fn real_time_and_randomness_are_noticed() {
 }
 
 #[test]
+fn who_looks_at_a_run_sees_that_nothing_decided_it() {
+    let schedule = Schedule {
+        chaos: Duration::from_secs(5),
+        ..Schedule::calm(16, 1)
+    };
+    let program = || {
+        |_, env: Env| async move {
+            let begun = std::time::Instant::now();
+            env.sleep(Duration::from_secs(2)).await;
+            env.sleep(begun.elapsed()).await;
+        }
+    };
+    let (report, recording) = run_program_observed(&schedule, program, Recording::new(1_000));
+    let violation = report.violation.expect("a real clock decided");
+    assert_eq!(violation.by, "determinism", "{violation}");
+    // It was there once.
+    let about = html::About {
+        title: "",
+        seed: schedule.seed,
+        trace_hash: report.trace_hash,
+        schedule: "",
+        violations: std::slice::from_ref(&violation),
+    };
+    assert!(html::page(&recording, &about).contains("the same seed gave two different runs"));
+}
+
+#[test]
 fn a_waker_that_a_thread_calls_is_noticed() {
     let what = alone(|_, env| async move {
         let mut asked = false;
@@ -299,6 +326,75 @@ fn a_task_that_never_waits_lets_time_pass() {
         task.await
     });
     assert!((8_000..12_000).contains(&turns), "{turns}");
+}
+
+/// Who never rests, in words.
+const RESTLESS: &str = "wakes itself, or is woken, again and again";
+
+#[test]
+fn a_task_that_never_rests_is_noticed() {
+    let schedule = Schedule {
+        chaos: Duration::from_secs(5),
+        ..Schedule::calm(1, 2)
+    };
+    let spins = || async {
+        loop {
+            futures_lite::future::yield_now().await;
+        }
+    };
+    let report = run_program(&schedule, move || {
+        move |cluster, env: Env| async move {
+            env.sleep(Duration::from_secs(1)).await;
+            if env.host() == Some(Host(1)) {
+                env.spawn(async move {
+                    let _node = cluster;
+                    spins().await;
+                });
+            } else {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let violation = report.violation.expect("it never rests");
+    assert_eq!(violation.by, "program");
+    assert!(violation.what.contains("task 2 of process") && violation.what.contains("on host 1"));
+    assert!(violation.what.contains(RESTLESS), "{violation}");
+
+    // Also where its node is gone, and where there never was one.
+    let report = run_program(&schedule, move || {
+        move |cluster: Cluster, _| async move {
+            cluster.shutdown().await;
+            spins().await;
+        }
+    });
+    assert!(
+        report
+            .violation
+            .is_some_and(|violation| violation.what.contains(RESTLESS))
+    );
+    let beside = std::panic::catch_unwind(|| block_on(1, spins()));
+    let what = beside.unwrap_err().downcast::<String>().unwrap();
+    assert!(
+        what.contains("task 1 of nobody") && what.contains(RESTLESS),
+        "{what}"
+    );
+}
+
+#[test]
+fn who_works_much_and_rests_in_between_goes_on() {
+    let mut sim = Sim::builder().seed(1).build();
+    sim.node(|cluster, env| async move {
+        for _ in 0..400 {
+            for _ in 0..5_000 {
+                futures_lite::future::yield_now().await;
+            }
+            env.sleep(Duration::from_millis(1)).await;
+        }
+        env.cover("over");
+        drop(cluster);
+    });
+    sim.run_for(Duration::from_secs(10));
+    assert_eq!(sim.coverage()["over"], 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::TaskFuture;
 use super::env::{Context, Env};
-use super::hub::{Turn, Wakeup};
+use super::hub::{DRIVER, Turn, Wakeup};
 use quorate_core::Instant;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,11 +32,25 @@ pub(crate) struct Tasks {
     /// Who wakes the driver.
     driver: Option<Arc<Wakeup>>,
     /// Those whose turn came while the process stood still or was at work.
-    pub(crate) waiting: VecDeque<Turn>,
+    waiting: VecDeque<Turn>,
     /// The task that the program is.
     main: Option<u64>,
-    /// How many turns they had at this moment.
-    turns: (Instant, u32),
+    turns: Turns,
+}
+
+/// So many turns keep a process at work for a while: who never waits for anything makes time pass too.
+pub(crate) const TURNS: u32 = 1_000;
+
+/// The turns that tasks had, other than the driver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Turns {
+    at: Instant,
+    /// How many at this moment.
+    pub(crate) now: u32,
+    /// How many since all of them waited for something.
+    pub(crate) restless: u32,
+    /// Some were left for a later moment.
+    left: bool,
 }
 
 impl Tasks {
@@ -47,15 +61,42 @@ impl Tasks {
             driver,
             waiting: VecDeque::new(),
             main: None,
-            turns: (Instant::ZERO, 0),
+            turns: Turns::default(),
         }
     }
 
-    /// Counts a turn; returns how many there were at this moment.
-    pub(crate) fn count_turn(&mut self, now: Instant) -> u32 {
-        let before = if self.turns.0 == now { self.turns.1 } else { 0 };
-        self.turns = (now, before + 1);
-        before + 1
+    /// Counts a turn; returns how many there were.
+    pub(crate) fn count_turn(&mut self, now: Instant) -> Turns {
+        let turns = &mut self.turns;
+        if turns.at != now {
+            // What is left over because the host is slow says nothing.
+            let goes_on = turns.left && turns.now >= TURNS;
+            let restless = if goes_on { turns.restless } else { 0 };
+            *turns = Turns {
+                at: now,
+                restless,
+                ..Turns::default()
+            };
+        }
+        turns.now += 1;
+        turns.restless += 1;
+        *turns
+    }
+
+    /// Leaves a turn for later.
+    pub(crate) fn postpone(&mut self, turn: Turn) {
+        self.turns.left |= turn.task != DRIVER;
+        self.waiting.push_back(turn);
+    }
+
+    /// Returns whether turns were left for later.
+    pub(crate) fn has_postponed(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The time has come for what was left for later.
+    pub(crate) fn take_postponed(&mut self) -> impl Iterator<Item = Turn> {
+        self.waiting.drain(..)
     }
 
     /// Returns what wakes the driver.

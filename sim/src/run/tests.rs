@@ -49,7 +49,11 @@ fn faults_of_many_kinds_are_survived_and_counted() {
         fault(40, 8, FaultKind::Pause { host: Host(1) }),
         fault(58, 2, FaultKind::Leave { host: Host(3) }),
     ];
-    let report = run(&busy(2, faults), true);
+    let schedule = Schedule {
+        surge: 1,
+        ..busy(2, faults)
+    };
+    let report = run(&schedule, true);
     assert_eq!(report.violation, None);
     assert_eq!(report.faults.len(), 6);
     assert!(report.recovered_after > Some(Duration::ZERO));
@@ -62,4 +66,64 @@ fn the_same_schedule_is_the_same_run_and_observers_change_nothing() {
     assert_eq!(first, run(&schedule, true));
     assert_eq!(first.trace_hash, run(&schedule, false).trace_hash);
     assert_ne!(first.trace_hash, run(&busy(4, Vec::new()), true).trace_hash);
+}
+
+/// Returns what somebody panics with who is given a schedule.
+fn refusal<T>(act: impl FnOnce() -> T) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(act))
+        .err()
+        .expect("the schedule is refused");
+    panic_message(&*payload)
+}
+
+#[test]
+fn whoever_takes_a_schedule_refuses_an_invalid_one() {
+    let surge = || busy(1, vec![fault(5, 10, FaultKind::Surge)]);
+    let wrong = [
+        (surge(), "fault 0: surge is 0"),
+        (
+            Schedule {
+                hosts: 0,
+                faults: Vec::new(),
+                ..surge()
+            },
+            "hosts is 0: must be 1 to 64",
+        ),
+        (Schedule { hosts: 65, ..surge() }, "hosts is 65"),
+        (
+            Schedule {
+                cluster_size: 16,
+                ..surge()
+            },
+            "cluster_size is 16: must be 0 to 15",
+        ),
+        (Schedule { surge: 3, ..surge() }, "surge is 3: must be 0 to 2"),
+        (
+            Schedule {
+                surge: 1,
+                chaos: secs(10),
+                ..surge()
+            },
+            "fault 0: the end is 15s",
+        ),
+    ];
+    let program = || |_: Cluster, _: Env| async {};
+    for (schedule, expected) in wrong {
+        let refusals = [
+            refusal(|| run(&schedule, true)),
+            refusal(|| run_observed(&schedule, false, crate::Recording::new(10))),
+            refusal(|| run_program(&schedule, program)),
+            refusal(|| run_program_observed(&schedule, program, crate::Recording::new(10))),
+            refusal(|| crate::shrink(schedule.clone(), 10, |_| true)),
+            refusal(|| schedule.simpler().count()),
+        ];
+        for refusal in refusals {
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+        // Without hosts it is a test that starts them.
+        if schedule.hosts > 0 {
+            let refusal = refusal(|| Sim::builder().schedule(schedule).build());
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+    }
 }

@@ -23,7 +23,11 @@ pub struct Shrunk {
 /// Faults are dropped first (all, halves, quarters, down to single ones, as in Zeller's and Hildebrandt's delta
 /// debugging), then the rest becomes smaller: the time, the cluster, the users, the faults that are left. With
 /// enough budget, nothing that [`Schedule::simpler`] proposes fails any more.
+///
+/// # Panics
+/// If the schedule is not valid ([`Schedule::validate`]).
 pub fn shrink(schedule: Schedule, budget: usize, mut fails: impl FnMut(&Schedule) -> bool) -> Shrunk {
+    schedule.expect_valid();
     let mut best = Shrunk { schedule, tried: 0 };
     // After a success the search goes on where it was, and comes round: what failed to help just before would most
     // likely fail again.
@@ -76,8 +80,12 @@ enum Step {
 
 impl Schedule {
     /// Returns schedules that are a little smaller or simpler than this one, those first that promise most. All are
-    /// valid if this one is, and to follow them always comes to an end.
+    /// valid, and to follow them always comes to an end.
+    ///
+    /// # Panics
+    /// If this one is not valid.
     pub fn simpler(&self) -> impl Iterator<Item = Self> + use<> {
+        self.expect_valid();
         let schedule = self.clone();
         self.steps().filter_map(move |step| schedule.after(step))
     }

@@ -95,6 +95,40 @@ impl Schedule {
         Ok(())
     }
 
+    /// Leaves out the faults that [`Schedule::validate`] refuses. A drawn schedule that was changed may have such: a
+    /// [`FaultKind::Surge`] where `surge` is 0 now, what hosts do that there are not any more, what outlasts a shorter
+    /// chaos. The other fields stay as they are, right or wrong.
+    ///
+    /// ```
+    /// use quorate_sim::{Draw, Duration, Schedule};
+    ///
+    /// for seed in 0..50 {
+    ///     let schedule = Schedule {
+    ///         cluster_size: 5,
+    ///         surge: 0,
+    ///         chaos: Duration::from_secs(30),
+    ///         ..Schedule::draw(seed, &Draw { hosts: 3..=5, ..Draw::default() })
+    ///     };
+    ///     assert_eq!(schedule.without_invalid_faults().validate(), Ok(()));
+    /// }
+    /// ```
+    #[must_use]
+    pub fn without_invalid_faults(mut self) -> Self {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.retain(|fault| self.check(fault).is_ok());
+        Self { faults, ..self }
+    }
+
+    /// Lets nobody go on with what cannot be run: every way in that takes a schedule begins with this.
+    ///
+    /// # Panics
+    /// If the schedule is not valid.
+    pub(crate) fn expect_valid(&self) {
+        if let Err(wrong) = self.validate() {
+            panic!("the schedule is not valid: {wrong}");
+        }
+    }
+
     /// Returns how many voters more than there are seats the settings can allow for: N minus Q.
     pub(super) fn most_surge(&self) -> u8 {
         let quorum = self.cluster_size / 2 + 1;

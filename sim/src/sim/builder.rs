@@ -67,7 +67,7 @@ impl Builder {
     }
 
     /// Runs this schedule: its seed, its hosts, its faults. What its users do is up to the application:
-    /// [`Users`](crate::Users).
+    /// [`Users`](crate::Users). Without hosts (`hosts` is 0) the test starts what it needs, and no fault may name any.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
         self
@@ -118,6 +118,9 @@ impl Builder {
     }
 
     /// Builds a simulation whose applications remember what they are told.
+    ///
+    /// # Panics
+    /// As [`Builder::build_with`].
     pub fn build(self) -> Sim<Recorder> {
         self.build_with(|_| Recorder::default())
     }
@@ -125,10 +128,10 @@ impl Builder {
     /// Builds a simulation of an application. `app` is called for each process that starts.
     ///
     /// # Panics
-    /// If the schedule is not valid.
+    /// If the schedule is not valid ([`Schedule::validate`]); it may have no hosts.
     pub fn build_with<A: App>(self, app: impl FnMut(Host) -> A + 'static) -> Sim<A> {
         let Self {
-            schedule,
+            mut schedule,
             link,
             adjust,
             mut observers,
@@ -136,6 +139,11 @@ impl Builder {
             collect,
             program,
         } = self;
+        // Without hosts it is up to a test to start some; all else has to be right all the same.
+        let hosts = schedule.hosts;
+        schedule.hosts = hosts.max(1);
+        schedule.expect_valid();
+        schedule.hosts = hosts;
         if checkers {
             observers.extend(crate::checkers::all());
         }
@@ -160,7 +168,7 @@ impl Builder {
         for &fault in &schedule.faults {
             agenda.fault(fault);
         }
-        let (hosts, crypto) = (schedule.hosts, schedule.crypto);
+        let crypto = schedule.crypto;
         let template = move |host| adjust(host, member_config(&schedule, host));
         let mut sim = Sim {
             seed,

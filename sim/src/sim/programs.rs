@@ -6,7 +6,9 @@ use crate::app::{App, Idle};
 use crate::fault::Host;
 use crate::network::InFlight;
 use crate::observe::Seen;
-use crate::program::{self, Asked, DRIVER, Env, Program, Request, SimIo, Spawned, Tasks, Turn, Wakeup};
+use crate::program::{
+    self, Asked, DRIVER, Env, Program, Request, SimIo, Spawned, TURNS, Tasks, Turn, Wakeup,
+};
 use crate::run::panic_message;
 use crate::schedule::{Crypto, Schedule};
 use crate::witness;
@@ -21,9 +23,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// So many turns of its tasks keep a process at work for so long: who never waits for anything makes time pass too.
-const TURNS: u32 = 1_000;
+/// For how long [`TURNS`] keep a process at work.
 const TURNS_TAKE: Duration = Duration::from_millis(1);
+/// Whose tasks have so many turns, and never all wait in between, will not come to an end.
+const RESTLESS: u32 = 1_000_000;
 /// For how long it is waited for a future.
 const PATIENCE: Duration = Duration::from_secs(2 * 3_600);
 
@@ -178,7 +181,6 @@ impl<A: App> Sim<A> {
         // What draws by this, as `race` of futures-lite does, draws the same in the same run.
         fastrand::seed(self.trace.value());
         let done = tasks.poll(turn.task);
-        self.count_turn(turn.owner);
         self.add_tasks(done.spawned);
         if let Some(panic) = done.panic {
             let whom = self.name_of(turn.owner);
@@ -188,6 +190,7 @@ impl<A: App> Sim<A> {
                 format!("task {} of {whom} panicked: {what}", turn.task),
             );
         }
+        self.count_turn(turn);
         self.hear();
         if let Some(index) = turn.owner {
             self.retire(index);
@@ -233,7 +236,7 @@ impl<A: App> Sim<A> {
                     if self.postpone(turn) {
                         continue;
                     }
-                    self.count_turn(None);
+                    self.count_turn(turn);
                     wakeup.begin_turn();
                     fastrand::seed(self.trace.value());
                     let mut cx = Context::from_waker(&waker);
@@ -270,14 +273,14 @@ impl<A: App> Sim<A> {
         let Some(index) = turn.owner else {
             let busy = self.world.now < self.beside_busy_until;
             if let Some(tasks) = self.beside.as_mut().filter(|_| busy) {
-                tasks.waiting.push_back(turn);
+                tasks.postpone(turn);
             }
             return busy;
         };
         let held_up = self.is_held_up(index);
         if held_up {
             if let Some(tasks) = &mut self.slots[index.0].tasks {
-                tasks.waiting.push_back(turn);
+                tasks.postpone(turn);
             }
             self.rearm(index);
         }
@@ -285,17 +288,28 @@ impl<A: App> Sim<A> {
     }
 
     /// Accounts for the turn of a task that is not the driver.
-    fn count_turn(&mut self, owner: Option<NodeIndex>) {
-        let (tasks, busy_until) = match owner {
+    fn count_turn(&mut self, turn: Turn) {
+        let (tasks, busy_until) = match turn.owner {
             Some(index) => {
                 let slot = &mut self.slots[index.0];
                 (slot.tasks.as_mut(), &mut slot.busy_until)
             }
             None => (self.beside.as_mut(), &mut self.beside_busy_until),
         };
+        let Some(tasks) = tasks else { return };
         let now = self.world.now;
-        if tasks.is_some_and(|tasks| tasks.count_turn(now) >= TURNS) {
+        let turns = tasks.count_turn(now);
+        if turns.now >= TURNS {
             *busy_until = (*busy_until).max(now + TURNS_TAKE);
+        }
+        if turns.restless == RESTLESS {
+            let whom = self.name_of(turn.owner);
+            let what = format!(
+                "task {} of {whom} wakes itself, or is woken, again and again: {RESTLESS} turns of the tasks there without \
+                 a moment at which all of them wait",
+                turn.task
+            );
+            self.object("program", what);
         }
     }
 
@@ -501,7 +515,7 @@ impl<A: App> Sim<A> {
         let Some(tasks) = &mut self.slots[index.0].tasks else {
             return;
         };
-        for turn in tasks.waiting.drain(..) {
+        for turn in tasks.take_postponed() {
             self.hub.push(turn);
         }
         if let Some(driver) = self.world.processes[index.0].driver_mut() {
@@ -525,7 +539,7 @@ impl<A: App> Sim<A> {
         if paused {
             return;
         }
-        if !tasks.waiting.is_empty() {
+        if tasks.has_postponed() {
             return self.arm(index, self.world.now);
         }
         let wish = [timer, tasks.env.next_timer()].into_iter().flatten().min();
@@ -570,7 +584,7 @@ impl<A: App> Sim<A> {
         let Some(tasks) = &self.beside else {
             return Instant::FAR_FUTURE;
         };
-        let busy = (!tasks.waiting.is_empty()).then_some(self.beside_busy_until);
+        let busy = tasks.has_postponed().then_some(self.beside_busy_until);
         let due = [busy, tasks.env.next_timer()].into_iter().flatten().min();
         due.unwrap_or(Instant::FAR_FUTURE)
     }
@@ -581,7 +595,7 @@ impl<A: App> Sim<A> {
             return;
         };
         if !busy {
-            for turn in tasks.waiting.drain(..) {
+            for turn in tasks.take_postponed() {
                 self.hub.push(turn);
             }
         }

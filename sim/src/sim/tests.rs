@@ -416,7 +416,10 @@ fn names_fail_and_newcomers_wait_for_them() {
 
 #[test]
 fn healing_ends_everything_that_goes_on_and_what_was_to_come() {
-    let mut schedule = Schedule::calm(5, 4);
+    let mut schedule = Schedule {
+        chaos: secs(1_500),
+        ..Schedule::calm(5, 4)
+    };
     let host = Host(0);
     for (at, kind) in [
         (5, FaultKind::Pause { host }),
@@ -461,7 +464,10 @@ fn a_collected_violation_stops_the_run() {
 
 #[test]
 fn who_was_kept_down_from_the_beginning_starts_when_that_is_over() {
-    let mut schedule = Schedule::calm(6, 3);
+    let mut schedule = Schedule {
+        chaos: secs(5),
+        ..Schedule::calm(6, 3)
+    };
     let (at, lasting, kind) = (Duration::ZERO, secs(5), FaultKind::Crash { host: Host(1) });
     schedule.faults.push(crate::fault::Fault { at, lasting, kind });
     let mut sim = Sim::builder().schedule(schedule).build();
