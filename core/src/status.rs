@@ -282,7 +282,7 @@ pub enum ConsensusProblem {
     Refused(FoundingRefusal),
     /// A group is being founded, or an election is under way.
     InProgress,
-    /// Too few seats of the group answer.
+    /// Too few seats of the group answer; in a node's health also: too few voters are seen.
     NoQuorum {
         /// How many have answered lately, this node included.
         answering: usize,

@@ -186,7 +186,8 @@ impl Cluster {
     /// Start the voters of a new cluster side by side, none after the readiness of another. Cancel safe.
     ///
     /// # Errors
-    /// [`ReadyError::UnknownKey`] if no member was found and a seed uses a key that this node does not have;
+    /// [`ReadyError::UnknownKey`] if no member was found and a seed uses a key that this node does not have (which shows
+    /// only if that one dials this node as well);
     /// [`ReadyError::Closed`].
     pub async fn ready(&self) -> Result<(), ReadyError> {
         self.handle.shared.wait(View::readiness).await

@@ -45,8 +45,9 @@ pub enum ReadyError {
     /// The node left first.
     #[error(transparent)]
     Closed(#[from] Closed),
-    /// No member was found, and a seed answered under a key that this node does not have: one of the two missed a
-    /// rotation. The node goes on trying; `set_keys` with the right ring mends it.
+    /// No member was found, and a seed uses a key that this node does not have: one of the two missed a rotation. Known
+    /// only where the seed has this node for a seed too, as with one DNS name for all: a node is told nothing in answer to
+    /// what cannot be opened, but sees who else dials it. The node goes on trying; `set_keys` with the right ring mends it.
     #[error("no member found, and {addr} uses the unknown key {key}")]
     UnknownKey {
         /// The seed's address.

@@ -58,8 +58,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Somebody who was paused with an old token comes too late.
     let late = store.lock().unwrap().write(1, "from the past".to_owned());
     println!("late: {}", late.unwrap_err());
-    for node in nodes {
-        node.shutdown().await;
+    // All at once: one after the other, the second would wait for somebody to take its seat.
+    let leaving = nodes
+        .into_iter()
+        .map(|node| tokio::spawn(async move { node.shutdown().await }));
+    for left in leaving.collect::<Vec<_>>() {
+        left.await?;
     }
     Ok(())
 }

@@ -378,6 +378,14 @@ pub async fn health_says_whether_locks_come<R: Runtime>() {
     assert!(!left.is_serving(), "{left:?}");
     shutdown::<R>(vec![last]).await;
 
+    // Who hears the others, and is heard by nobody.
+    let (nodes, third) = three_with_a_mortal::<R>().await;
+    third.cut();
+    let cut_off = async || !health(&third.cluster).await.can_lock();
+    until_async::<R>("it to notice", cut_off).await;
+    third.die::<R>().await;
+    shutdown::<R>(nodes).await;
+
     // Whoever may not have any.
     let alone = crate::start::<R>(three().role(Role::Observer)).await;
     let seen = health(&alone).await;

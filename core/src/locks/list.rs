@@ -31,8 +31,8 @@ impl LockFilter {
         Self::default()
     }
 
-    /// Wants keys of this form, 1 to 255 bytes: `*` stands for any characters, `?` for one. Another length wants nothing
-    /// less than before.
+    /// Wants keys of this form, 1 to 255 bytes: `*` stands for any characters, `?` for one. A pattern
+    /// of another length is ignored.
     #[must_use]
     pub fn key(mut self, pattern: &str) -> Self {
         self.key = Key::new(pattern);

@@ -147,7 +147,7 @@ pub enum LostReason {
     /// The group met another one, and yielded; or, without `cluster_size`, another group took its place that does not
     /// know of the lock, or has granted it to somebody else.
     Conflict,
-    /// This node leaves.
+    /// This node leaves, or has stopped otherwise.
     Leaving,
 }
 

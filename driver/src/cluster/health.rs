@@ -41,10 +41,10 @@ impl Health {
     }
 
     /// Returns whether locks can be expected to be granted to this node, as far as it knows. It notices late that a
-    /// quorum was lost (with the default timing after 3 s), and `problem` does not tell that what it sends is lost while
-    /// it hears the others. So a lock that is wanted is asked for all the same.
+    /// quorum was lost (with the default timing after 3 s), and later that what it sends is lost while it hears the
+    /// others. So a lock that is wanted is asked for all the same.
     pub const fn can_lock(&self) -> bool {
-        self.may_lock && self.has_quorum && self.problem.is_none() && !self.leaving
+        self.may_lock && self.problem.is_none() && !self.leaving
     }
 
     fn new(cluster: &Cluster, status: &Status, ready: bool) -> Self {
@@ -59,7 +59,13 @@ impl Health {
             has_quorum: status.has_quorum,
             leader: group.leader,
             leader_addr: group.leader.and_then(addr),
-            problem: group.problem,
+            // Who hears the leader still, and is heard by nobody, sees it here first.
+            problem: group
+                .problem
+                .or((!status.has_quorum).then_some(ConsensusProblem::NoQuorum {
+                    answering: status.voters_present,
+                    needed: status.quorum_size,
+                })),
             best_effort: group.best_effort,
             may_lock: status.role == Role::Voter || status.settings.allow_observers,
             own_held: group.locks.own_held,

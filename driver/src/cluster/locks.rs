@@ -152,7 +152,8 @@ impl LockBuilder {
         self
     }
 
-    /// Waits at most this long for the lock. Without it, `acquire` waits until it is dropped.
+    /// Waits at most this long for the lock. Without it, `acquire` waits until it is dropped. Zero is over before any
+    /// answer: [`LockBuilder::try_acquire`] takes what is free.
     pub fn wait(mut self, at_most: Duration) -> Self {
         self.request = self.request.wait(at_most);
         self
@@ -165,7 +166,7 @@ impl LockBuilder {
     }
 
     /// Adds something that others see of the holder ([`Cluster::lock_info`]). At most 16 pairs and, with three bytes for
-    /// each, 511 bytes in all; names have 1 to 255 bytes.
+    /// each, 511 bytes in all; names have 1 to 255 bytes. A name that is given twice is there twice.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.request = self.request.metadata(name, value);
         self
@@ -216,7 +217,8 @@ impl LockBuilder {
     ///
     /// # Errors
     /// [`LockError::Taken`] names the token under which it is held; otherwise as for `acquire`, and
-    /// [`LockError::NotOpen`] if the group grants nothing yet.
+    /// [`LockError::NotOpen`] if the group grants nothing yet, and [`LockError::Timeout`] after `message_timeout` if there
+    /// is none that answers ([`Cluster::health`] says why at once).
     pub async fn try_acquire(mut self) -> Result<LockGuard, AcquireError> {
         self.request.wait = None;
         self.acquire().await
