@@ -285,10 +285,11 @@ impl Config {
             .message_timeout(secs(10))
     }
 
-    /// Returns how long leaving may take: what a seat may have to wait for its replacement, and the goodbye.
+    /// Returns how long leaving may take: what a seat may have to wait for its replacement, or a leader without a quorum
+    /// for its heirs to have everything; and the goodbye.
     pub fn longest_leave(&self) -> Duration {
-        let seated = self.cluster_size > 2 && self.role == Role::Voter;
-        let wait = if seated { self.leave_wait } else { Duration::ZERO };
+        let waits = !matches!(self.cluster_size, 1 | 2) && self.role == Role::Voter;
+        let wait = if waits { self.leave_wait } else { Duration::ZERO };
         wait + self.leave_timeout
     }
 

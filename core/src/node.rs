@@ -537,6 +537,9 @@ impl Node {
         let millis = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
         let result = self.consensus.set_lock_ttl(context!(self, now), id, millis);
         let result = result.map_err(|error| error.of_ttl(ttl));
+        if result.is_ok() {
+            self.withdraw_renewals(id);
+        }
         self.settle(now);
         self.journal
             .command(|| journal::Command::SetLockTtl { id, ttl, result });

@@ -6,6 +6,7 @@ use crate::consensus::Surroundings;
 use crate::error::DeliveryError;
 use crate::event::{Event, LeaveReason, RejectReason};
 use crate::id::NodeId;
+use crate::locks::{LockEvent, LockId};
 use crate::membership::Action;
 use crate::outbox::Context;
 use crate::planted::{PlantedBug, planted};
@@ -160,6 +161,19 @@ impl Node {
     }
 
     /// Tells the other parts what follows from the events that came up.
+    /// A longer lease from before must not be told of after a shorter one was set. How long that lasts, the next renewal
+    /// tells, which is on its way.
+    pub(super) fn withdraw_renewals(&mut self, lock: LockId) {
+        let (mut at, mut examined) = (0, self.examined);
+        self.events.retain(|event| {
+            let withdrawn = matches!(*event, Event::Lock(LockEvent::Renewed { id, .. }) if id == lock);
+            examined -= usize::from(withdrawn && at < self.examined);
+            at += 1;
+            !withdrawn
+        });
+        self.examined = examined;
+    }
+
     fn examine_events(&mut self, now: Instant) {
         while let Some(event) = self.events.get(self.examined) {
             self.examined += 1;

@@ -292,3 +292,33 @@ quickcheck! {
         true
     }
 }
+
+#[test]
+fn a_longer_lease_is_not_told_of_after_a_shorter_one_was_set() {
+    use crate::locks::{LockEvent, LockRequest};
+
+    let mut nodes = vec![(addr(1), node(config(), 1))];
+    run(&mut nodes, at(3_000));
+    let node = &mut nodes[0].1;
+    let ask = |node: &mut Node, key| node.lock(at(3_000), LockRequest::new(key)).unwrap();
+    let (a, b) = (ask(node, "a"), ask(node, "b"));
+    node.handle_timeout(at(3_000));
+    let granted = |event: &Event| matches!(event, Event::Lock(LockEvent::Granted { .. }));
+    assert_eq!(
+        core::iter::from_fn(|| node.poll_event()).filter(granted).count(),
+        2
+    );
+    let renewed = |id| {
+        let until = at(20_000);
+        Event::Lock(LockEvent::Renewed { id, until })
+    };
+    // The other parts have looked at some already, and not at the others.
+    node.events.extend([renewed(a), renewed(b), Event::Ready]);
+    node.settle(at(3_000));
+    node.events.extend([renewed(a), renewed(b)]);
+    node.set_lock_ttl(at(3_000), a, Duration::from_secs(2)).unwrap();
+    let left: Vec<_> = core::iter::from_fn(|| node.poll_event()).collect();
+    assert_eq!(left, [renewed(b), Event::Ready, renewed(b)]);
+    assert_eq!(node.examined, 0);
+    assert!(node.set_lock_ttl(at(3_000), a, Duration::ZERO).is_err());
+}

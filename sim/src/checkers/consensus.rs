@@ -148,6 +148,9 @@ impl Consensus {
     fn on_started(&mut self, world: &World, node: NodeIndex, config: &Config) {
         if node == NodeIndex(0) {
             self.clocks.promise(config.drift_permille);
+        }
+        // A stranger may be the first that starts.
+        if world.process(node).member {
             self.best_effort = config.cluster_size == 0;
         }
         let votes = |process: &Process| process.member && process.config.role == Role::Voter;

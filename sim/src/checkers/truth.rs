@@ -480,6 +480,11 @@ impl Truth {
         a.voter && b.voter && a.voters_listed < PARTNERS
     }
 
+    /// Returns by how much clocks have jumped ahead in all.
+    pub(super) const fn jumped(&self) -> Duration {
+        self.jumped
+    }
+
     /// Returns an upper bound on what any clock counted since the beginning of the run.
     pub(super) fn longest(&self, world: &World) -> Duration {
         let rate = self.fastest.max(1_000_000);

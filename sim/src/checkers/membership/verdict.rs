@@ -97,8 +97,11 @@ pub(super) fn verdict(
         return Ok(());
     }
     // At first hand: whoever was not awake has no right to accuse before everybody had the time to answer again.
-    // After a silence of its own that was long enough it forgets everybody, which is told the same way.
+    // After a silence of its own that was long enough, or a jump of its clock that looks like one, it forgets everybody,
+    // which is told the same way.
+    let jumped = truth.jumped() >= isolation(world.process(node));
     if let Some((before, paused, resumed)) = it.late
+        && !jumped
         && resumed.saturating_since(paused) + it.timeout * 2 < isolation(world.process(node))
         && resumed.saturating_since(paused) > it.interval + LATE * 2
         && paused.saturating_since(before) >= it.timeout * 2
