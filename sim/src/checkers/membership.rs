@@ -24,6 +24,8 @@ struct Told {
     counted: bool,
     ready: bool,
     leaving: Option<Instant>,
+    /// Whether it led a group when it was told to leave: without a quorum only such a one has to wait.
+    led: bool,
     /// It was told to leave, and has been given nothing since.
     undisturbed: bool,
     /// What it is at was begun by a datagram, and not by a timer.
@@ -40,6 +42,16 @@ struct Told {
     forgot: Instant,
     /// Whom it has to forget before it rests, for it has heard nobody for too long.
     forgets: Vec<NodeIndex>,
+}
+
+impl Told {
+    /// How long leaving may take.
+    fn longest_leave(&self, config: &Config) -> Duration {
+        if config.cluster_size == 0 && !self.led {
+            return config.leave_timeout;
+        }
+        config.longest_leave()
+    }
 }
 
 /// Follows who is a member for whom.
@@ -98,7 +110,12 @@ impl Observer for Membership {
                 command: crate::observe::Command::Leave,
             } => {
                 let now = world.clock(world.process(node).host);
+                let process = world.process(node);
+                let leads = process
+                    .node()
+                    .is_some_and(|it| it.status(now).consensus.leader == Some(process.id));
                 let told = slot(&mut self.told, node.0);
+                told.led |= leads && told.leaving.is_none();
                 told.undisturbed = told.leaving.is_none();
                 told.leaving.get_or_insert(now);
                 Ok(())
@@ -414,7 +431,8 @@ impl Membership {
         let config = &process.config;
         // A way there and back takes less than that where nothing is late.
         // What a seat waits for its replacement comes before the goodbye.
-        let waited = config.longest_leave() - config.leave_timeout;
+        let longest = told.longest_leave(config);
+        let waited = longest - config.leave_timeout;
         let prompt = took < waited + config.probe_timeout.max(config.leave_timeout / 2);
         // Sessions that were opened from both sides at once take a moment to become one.
         let known = truth.node(node).interval * 2;
@@ -435,12 +453,12 @@ impl Membership {
                 took.as_secs_f64()
             )
         })?;
-        ensure(!well || took <= process.config.longest_leave() + SLACK, || {
+        ensure(!well || took <= longest + SLACK, || {
             format!(
                 "{} took {:.3} s to leave; its settings allow {:.3} s",
                 who(world, node),
                 took.as_secs_f64(),
-                process.config.longest_leave().as_secs_f64()
+                longest.as_secs_f64()
             )
         })
     }

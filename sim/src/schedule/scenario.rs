@@ -67,6 +67,9 @@ const TEXTS: &[(&str, &str)] = texts![
     "observers",
     "observer-meets-stranger-first",
     "quarantine-by-hearsay",
+    "stranger-starts-first",
+    "leader-hands-over-slowly",
+    "paused-then-clock-jumps",
     "large-messages",
 ];
 

@@ -36,7 +36,7 @@ pub struct Progress {
     caught_up: Option<u64>,
     /// Whether the leader looks for the place where the logs meet.
     probing: bool,
-    /// The newest round when it refused something, until it has answered a newer one.
+    /// The newest round when it refused one of many messages, until it has answered a newer one.
     refused_in: Option<u64>,
     /// The snapshot that is on its way there.
     transfer: Option<Transfer>,
@@ -440,8 +440,10 @@ impl Replica {
                 let late = progress.refused_in.is_some() && !progress.probing && index <= progress.matched;
                 let back = next < progress.next && !late;
                 if back {
+                    if progress.next - next > ENTRIES_AHEAD_CAREFULLY {
+                        progress.refused_in = Some(newest);
+                    }
                     (progress.next, progress.probing) = (next, true);
-                    progress.refused_in = Some(newest);
                 }
                 back || (best_effort && index == 0)
             }

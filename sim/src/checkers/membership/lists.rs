@@ -115,7 +115,11 @@ impl Membership {
         let local = world.clock(process.host);
         let leaving = self.told.get(self.turn).and_then(|told| told.leaving);
         let took = leaving.map_or(Duration::ZERO, |since| local.saturating_since(since));
-        let overdue = took > process.config.longest_leave() + SLACK && process.ended.is_none();
+        let longest = self
+            .told
+            .get(self.turn)
+            .map_or(Duration::ZERO, |told| told.longest_leave(&process.config));
+        let overdue = took > longest + SLACK && process.ended.is_none();
         ensure(
             !overdue || !truth.well_since(index, world.now() - took - SLACK),
             || {
