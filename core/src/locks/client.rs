@@ -188,11 +188,12 @@ impl Client {
         if let Some(token) = self.token_of(id) {
             if planted(PlantedBug::BeliefOutlivesRelease) {
                 let until = self.held.get(&token).map_or(now, |held| held.until);
-                self.let_go(now, token, until);
+                self.let_go(now, token, None, until);
                 return Ok(());
             }
-            let until = self.stop(token).map_or(now, |held| held.until);
-            self.let_go(now, token, until);
+            let held = self.stop(token);
+            let until = held.as_ref().map_or(now, |held| held.until);
+            self.let_go(now, token, held.map(|held| held.key), until);
             out.events.push(LockEvent::Released { id });
             self.rearm();
             return Ok(());
@@ -247,9 +248,15 @@ impl Client {
         Some(held)
     }
 
-    fn let_go(&mut self, now: Instant, token: u64, until: Instant) {
+    fn let_go(&mut self, now: Instant, token: u64, key: Option<Key>, until: Instant) {
         // The leader's deadline is a little later than this life's; beyond that nobody waits for it.
-        self.releases.insert(now, token, until + ASK_AGAIN_AT_MOST);
+        self.releases.insert(now, token, key, until + ASK_AGAIN_AT_MOST);
+    }
+
+    /// Returns the lock that was asked for, also if it was given up.
+    fn key_of(&self, request: u64) -> Option<Key> {
+        let want = self.wants.get(&request).map(|want| &want.wish.key);
+        want.or_else(|| self.cancels.key(request)).cloned()
     }
 
     fn give_up(&mut self, now: Instant, request: u64) {
@@ -257,7 +264,7 @@ impl Client {
             return;
         };
         let until = now + Duration::from_millis(u64::from(want.wish.ttl));
-        self.cancels.insert(now, request, until);
+        self.cancels.insert(now, request, Some(want.wish.key), until);
     }
 
     /// Asks again for what is not granted, under new numbers: those that were used belong to a life or a group that
@@ -297,7 +304,7 @@ impl Client {
             if let Some(held) = self.stop(token) {
                 let (id, reason) = (held.id, LostReason::Leaving);
                 out.events.push(LockEvent::Lost { id, token, reason });
-                self.let_go(now, token, held.until);
+                self.let_go(now, token, Some(held.key), held.until);
             }
         }
         let requests: Vec<u64> = self.wants.keys().copied().collect();
@@ -398,6 +405,7 @@ impl Client {
         }
         self.renew(now, out);
         // First what is given back: it may be what is asked for next.
+        self.tell_what_is_asked_for_again(now);
         self.tell_endings(now, out);
         self.ask_for_wants(now, out);
         self.questions.ask(now, out);
@@ -417,10 +425,10 @@ impl Client {
             };
             let (id, until) = (held.id, held.until);
             if until <= now {
-                self.stop(token);
+                let key = self.stop(token).map(|held| held.key);
                 let reason = LostReason::Expired;
                 out.events.push(LockEvent::Lost { id, token, reason });
-                self.let_go(now, token, until);
+                self.let_go(now, token, key, until);
             } else if held.risk_at <= now && !held.at_risk {
                 self.change(token, |held| held.at_risk = true);
                 out.events.push(LockEvent::AtRisk { id, until });
@@ -489,6 +497,19 @@ impl Client {
         for requests in waiting.chunks(MAX_LIST) {
             let requests = requests.to_vec();
             out.asks.push(Ask::Wait { stamp, requests });
+        }
+    }
+
+    /// What is asked for may have been given back by this client, in words that are lost or late: nobody is refused
+    /// because of itself.
+    fn tell_what_is_asked_for_again(&mut self, now: Instant) {
+        let asked = self
+            .wants
+            .values()
+            .filter(|want| !want.queued && want.send_at <= now);
+        for want in asked.filter(|_| self.leader.is_some()) {
+            self.releases.tell_of(now, &want.wish.key);
+            self.cancels.tell_of(now, &want.wish.key);
         }
     }
 

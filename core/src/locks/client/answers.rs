@@ -49,6 +49,7 @@ impl Client {
                     let untold = |held: &Held| held.moved && planted(PlantedBug::MovedBeliefsUntold);
                     let same = |held: &Held| held.group == group && !untold(held);
                     let same = self.held.get(&token).is_some_and(same);
+                    let mut key = None;
                     if let Some(held) = same.then(|| self.stop(token)).flatten() {
                         let reason = match (revoked, held.moved) {
                             (true, _) => LostReason::Revoked,
@@ -56,6 +57,7 @@ impl Client {
                             (false, false) => LostReason::Expired,
                         };
                         let id = held.id;
+                        key = Some(held.key);
                         out.events.push(LockEvent::Lost { id, token, reason });
                     }
                     if revoked {
@@ -64,7 +66,7 @@ impl Client {
                         let highest = before.map_or(token, |(_, highest)| highest.max(token));
                         self.refused = Some((group, highest));
                         // Only now, as the belief is over.
-                        self.let_go(now, token, now + ASK_AGAIN_AT_MOST);
+                        self.let_go(now, token, key, now + ASK_AGAIN_AT_MOST);
                     }
                 }
             }
@@ -116,12 +118,14 @@ impl Client {
             && !planted(PlantedBug::TakenGrantBelieved)
         {
             // **SAFETY (belief ends first)** It was, or may have been, given back: others may hold it.
-            self.let_go(now, token, now + Duration::from_millis(u64::from(lease)));
+            let until = now + Duration::from_millis(u64::from(lease));
+            self.let_go(now, token, self.key_of(request), until);
             return self.ask_anew(now, &[request]);
         }
         let Some(want) = self.wants.get(&request) else {
             // Nobody wants it any more.
-            return self.let_go(now, token, now + Duration::from_millis(u64::from(lease)));
+            let until = now + Duration::from_millis(u64::from(lease));
+            return self.let_go(now, token, self.key_of(request), until);
         };
         let stamp = Instant::from_nanos(stamp);
         if stamp < want.since || stamp > now {

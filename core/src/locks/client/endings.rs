@@ -1,6 +1,6 @@
 //! What is over for the client, and what the leader has to hear of.
 
-use super::{ASK_AGAIN, ASK_AGAIN_AT_MOST};
+use super::{ASK_AGAIN, ASK_AGAIN_AT_MOST, Key, MAX_LIST};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -14,6 +14,8 @@ pub(super) const TOLD_AT_ONCE: usize = 512;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Ending {
+    /// The lock concerned, if this client still knows.
+    key: Option<Key>,
     /// When it is told again; `None` if it never was.
     send_at: Option<Instant>,
     again: Duration,
@@ -36,16 +38,21 @@ pub(super) struct Endings {
     since: Option<Instant>,
     /// Which one needs attention when.
     due: BTreeSet<(Instant, u64)>,
+    of_key: BTreeSet<(Key, u64)>,
 }
 
 impl Endings {
     /// Something is over, which matters to others until then.
-    pub(super) fn insert(&mut self, now: Instant, number: u64, until: Instant) {
+    pub(super) fn insert(&mut self, now: Instant, number: u64, key: Option<Key>, until: Instant) {
         self.remove(now, number);
         if self.all.len() >= MAX_ENDINGS {
             return;
         }
+        if let Some(key) = &key {
+            self.of_key.insert((key.clone(), number));
+        }
         let ending = Ending {
+            key,
             send_at: None,
             again: ASK_AGAIN,
             until,
@@ -63,8 +70,16 @@ impl Endings {
         };
         self.untold.remove(&number);
         self.due.remove(&(ending.attention(), number));
+        if let Some(key) = ending.key {
+            self.of_key.remove(&(key, number));
+        }
         self.since = Some(now);
         true
+    }
+
+    /// Returns the lock concerned.
+    pub(super) fn key(&self, number: u64) -> Option<&Key> {
+        self.all.get(&number)?.key.as_ref()
     }
 
     pub(super) fn contains(&self, number: u64) -> bool {
@@ -92,6 +107,19 @@ impl Endings {
             ending.send_at = None;
             self.due.insert((ending.attention(), number));
             self.untold.insert(number);
+        }
+    }
+
+    /// Those of this lock are told with what is told next, however lately they were told: as many as fit into one list.
+    pub(super) fn tell_of(&mut self, now: Instant, key: &Key) {
+        let of_key = (key.clone(), 0)..=(key.clone(), u64::MAX);
+        for &(_, number) in self.of_key.range(of_key).take(MAX_LIST) {
+            if let Some(ending) = self.all.get_mut(&number) {
+                self.untold.remove(&number);
+                self.due.remove(&(ending.attention(), number));
+                (ending.send_at, ending.again) = (Some(now), ASK_AGAIN);
+                self.due.insert((ending.attention(), number));
+            }
         }
     }
 
@@ -147,7 +175,7 @@ mod tests {
     fn endings(count: u64) -> Endings {
         let mut endings = Endings::default();
         for number in 0..count {
-            endings.insert(at(0), number, at(10_000));
+            endings.insert(at(0), number, None, at(10_000));
         }
         endings
     }
@@ -208,8 +236,26 @@ mod tests {
     fn the_same_again_counts_anew() {
         let mut endings = endings(1);
         endings.take_due(at(0));
-        endings.insert(at(20), 0, at(50));
+        endings.insert(at(20), 0, None, at(50));
         assert_eq!(endings.take_due(at(20)), [0]);
         assert_eq!((endings.next(), endings.len()), (Some(at(50)), 1));
+    }
+
+    #[test]
+    fn those_of_one_lock_are_told_at_once() {
+        let mut endings = endings(TOLD_AT_ONCE as u64);
+        let (ours, others) = (Key::new("ours"), Key::new("others"));
+        for (number, key) in [(1000, &ours), (1001, &others), (1002, &ours), (1003, &ours)] {
+            endings.insert(at(0), number, key.clone(), at(10_000));
+        }
+        assert!(endings.remove(at(0), 1003));
+        assert_eq!(endings.take_due(at(0)).len(), TOLD_AT_ONCE);
+        for millis in [10, 150] {
+            endings.tell_of(at(millis), ours.as_ref().unwrap());
+            assert_eq!(endings.next(), Some(at(millis)));
+            assert_eq!(endings.take_due(at(millis)), [1000, 1002]);
+        }
+        assert_eq!(endings.take_due(at(200)).len(), TOLD_AT_ONCE);
+        assert_eq!(endings.take_due(at(350)), [1000, 1002]);
     }
 }

@@ -279,3 +279,47 @@ fn what_is_given_back_is_told_before_what_is_asked_for_next() {
     let asks = timeout(&mut client, 60).asks;
     assert!(matches!(asks[..], [Ask::Release { .. }, Ask::Acquire { .. }]));
 }
+
+/// Words that were lost, or are late, are said again with what they are needed for.
+#[test]
+fn what_was_given_back_is_told_again_with_what_is_asked_for() {
+    let mut client = ending();
+    let other = Wish {
+        key: Key::new("b").unwrap(),
+        ..wish(10_000)
+    };
+    client.acquire(at(150), other, None).unwrap();
+    assert!(matches!(
+        timeout(&mut client, 150).asks[..],
+        [Ask::Acquire { .. }]
+    ));
+    // One that will not wait would be refused because of itself.
+    let wish = Wish {
+        wait: false,
+        ..wish(10_000)
+    };
+    client.acquire(at(160), wish, None).unwrap();
+    for millis in [160, 360] {
+        let asks = timeout(&mut client, millis).asks;
+        let expected = matches!(
+            asks[..],
+            [
+                Ask::Release { .. },
+                Ask::Cancel { request: 2, .. },
+                ..,
+                Ask::Acquire { request: 4, .. }
+            ]
+        );
+        assert!(expected, "{asks:?}");
+    }
+    // A new leader may take the ask and have dropped the release, or the other way round.
+    client.set_leader(at(400), Some((group(), life(2))));
+    assert_eq!(timeout(&mut client, 410).asks.len(), 4);
+    answered(&mut client, 420, &Answer::Released { tokens: vec![101] });
+    answered(&mut client, 420, &Answer::Cancelled { request: 2 });
+    let asks = timeout(&mut client, 620).asks;
+    assert!(
+        asks.iter().all(|ask| matches!(ask, Ask::Acquire { .. })),
+        "{asks:?}"
+    );
+}
