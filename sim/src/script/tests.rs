@@ -88,15 +88,16 @@ fn contention_notices_mistakes() {
         play: |stage| contention::contention(stage, secs(120)),
     };
     assert_eq!(script.run(false).violation, None);
-    for bug in [
-        Bug::WokenButNotGranted,
-        Bug::StaleReleaseFrees,
-        Bug::RenewalsWithoutRound,
+    for (bug, by) in [
+        (Bug::WokenButNotGranted, BY),
+        (Bug::RenewalsWithoutRound, BY),
+        // Who keeps a lock for so short a time hardly ever hears that it was freed.
+        (Bug::StaleReleaseFrees, "locks"),
     ] {
         let _planted = quorate_core::plant(Some(bug));
-        let violation = script.run(false).violation;
-        let by = violation.as_ref().map(|violation| violation.by);
-        assert_eq!(by, Some(BY), "{}: {violation:?}", bug.name());
+        let violation = script.run(by != BY).violation;
+        let found = violation.as_ref().map(|violation| violation.by);
+        assert_eq!(found, Some(by), "{}: {violation:?}", bug.name());
     }
 }
 

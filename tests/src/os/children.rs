@@ -4,6 +4,7 @@ use crate::{Runtime, SCENARIO, config, start, until};
 use core::time::Duration;
 use quorate::ClusterEvent;
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -20,6 +21,10 @@ pub async fn child<R: Runtime>() {
     let node = start::<R>(config().seed(seed)).await;
     let mut events = node.events();
     println!("CHILD started {}", node.id());
+    // Whom it met before it began to listen.
+    for member in node.members() {
+        println!("CHILD joined {}", member.id);
+    }
     while let Some(event) = events.next().await {
         match event {
             ClusterEvent::MemberJoined(member) => println!("CHILD joined {}", member.id),
@@ -79,13 +84,13 @@ pub async fn a_stopped_process_accuses_nobody<R: Runtime>() {
     let nodes = crate::cluster::<R>(3, config).await;
     let process = Process::start(&nodes[0].local_addr().to_string());
     until::<R>("the child", || nodes.iter().all(|node| node.member_count() == 3)).await;
-    R::sleep(Duration::from_secs(1)).await;
-    let before: Vec<String> = process.lines.try_iter().collect();
-    assert_eq!(
-        before.iter().filter(|line| line.starts_with("joined")).count(),
-        3,
-        "{before:?}"
-    );
+    let mut met = BTreeSet::new();
+    until::<R>("the child to have met all", || {
+        let lines = process.lines.try_iter();
+        met.extend(lines.filter(|line| line.starts_with("joined")));
+        met.len() == 3
+    })
+    .await;
     process.signal(Signal::STOP);
     until::<R>("the silence is noticed", || {
         nodes.iter().all(|node| node.member_count() == 2)

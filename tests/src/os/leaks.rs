@@ -33,7 +33,7 @@ async fn alone<R: Runtime>(scenario: &str) -> bool {
             assert!(status.success(), "{scenario} failed in its process: {status}");
             return false;
         }
-        if begun.elapsed() > 2 * SOON {
+        if begun.elapsed() > 10 * SOON {
             let _ = child.kill();
             let _ = child.wait();
             panic!("{scenario} hangs in its process");
@@ -70,7 +70,7 @@ fn ticks() -> u64 {
 }
 
 fn quick() -> Config {
-    config().local()
+    config().local().message_timeout(SOON)
 }
 
 /// Shared by every driver and every task of a test, so that it tells when they are gone. Counts what went well.
