@@ -64,6 +64,7 @@ const TEXTS: &[(&str, &str)] = texts![
     "slow-process",
     "flapping",
     "long-delay",
+    "answers-come-late",
     "observers",
     "observer-meets-stranger-first",
     "quarantine-by-hearsay",

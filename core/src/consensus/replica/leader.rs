@@ -82,6 +82,17 @@ impl Progress {
         most.saturating_sub(ahead)
     }
 
+    /// Whether there is more to send now. Whoever falls behind has its share under way, and hears of the rest when it has
+    /// answered some of that: sent once more for each answer, it would multiply.
+    const fn takes_more(&self, last: Index) -> bool {
+        self.is_ready(last) && self.next <= last
+    }
+
+    /// Whether it can be told something new before it has answered what it was sent.
+    const fn is_ready(&self, last: Index) -> bool {
+        !self.probing && self.transfer.is_none() && (self.next > last || self.room() > 0)
+    }
+
     /// Returns up to where its log is known to match.
     pub const fn matched(&self) -> Index {
         self.matched
@@ -246,11 +257,19 @@ impl Replica {
     }
 
     /// Tells the peers what is new: all that was appended and committed since the last time, in as few messages as it
-    /// fits in. To be called when whatever is at hand has been taken in.
+    /// fits in. Whoever has its share under way is told when it answers, or in the next round. To be called when
+    /// whatever is at hand has been taken in.
     pub fn flush(&mut self, now: Instant, out: &mut Output) {
         if self.has_unsent() {
             self.decide(now, out);
-            for peer in self.peer_lives() {
+            let last = self.last().index;
+            let Some(leadership) = self.leadership() else {
+                return;
+            };
+            let peers = leadership.peers.iter();
+            let ready = peers.filter(|(_, progress)| progress.probing || progress.is_ready(last));
+            let ready: Vec<Life> = ready.map(|(&peer, _)| peer).collect();
+            for peer in ready {
                 self.send_appends(peer, out);
             }
         }
@@ -290,18 +309,10 @@ impl Replica {
                 return;
             };
             let last = part.log.last().index;
-            if progress.probing || progress.transfer.is_some() || progress.next > last || progress.room() == 0
-            {
+            if !progress.takes_more(last) {
                 return;
             }
         }
-    }
-
-    pub(super) fn peer_lives(&self) -> Vec<Life> {
-        let peers = self
-            .leadership()
-            .map(|leadership| leadership.peers.keys().copied());
-        peers.into_iter().flatten().collect()
     }
 
     /// Sends what a peer lacks, or nothing but the sign of life.
@@ -384,7 +395,7 @@ impl Replica {
     pub(super) fn on_reply(&mut self, now: Instant, from: Life, message: &Message, out: &mut Output) {
         let best_effort = self.rules.is_best_effort();
         let Some(part) = &mut self.part else { return };
-        let (last, commit) = (part.log.last().index, part.commit);
+        let (first, last, commit) = (part.log.first_index(), part.log.last().index, part.commit);
         let knows = part.knows_what_is_committed();
         let snapshot = part.log.snapshot();
         let snapshot = snapshot.map(|snapshot| (snapshot.last, snapshot.data.len() as u32));
@@ -417,11 +428,15 @@ impl Replica {
                     .or_insert_with(|| Progress::new(last));
                 progress.matched = progress.matched.max(index);
                 progress.next = progress.next.max(progress.matched + 1);
-                (progress.probing, progress.transfer) = (false, None);
+                progress.probing = false;
+                // An answer to what came before the snapshot does not end that.
+                if progress.next >= first {
+                    progress.transfer = None;
+                }
                 if knows && progress.matched >= commit && progress.caught_up.is_none() {
                     progress.caught_up = Some(newest + 1);
                 }
-                progress.next <= last
+                progress.takes_more(last)
             }
             Message::AppendReply {
                 index,
@@ -429,8 +444,9 @@ impl Replica {
                 round,
                 ..
             } => {
-                if best_effort && index == 0 {
-                    // The same life may go to another group and come back, with nothing.
+                // The same life may go to another group and come back, with nothing.
+                let anew = best_effort && index == 0 && progress.next > 1;
+                if anew {
                     *progress = Progress::new(0);
                 }
                 progress.answered(round.min(newest));
@@ -445,7 +461,7 @@ impl Replica {
                     }
                     (progress.next, progress.probing) = (next, true);
                 }
-                back || (best_effort && index == 0)
+                back || anew
             }
             Message::SnapshotReply {
                 last: of,

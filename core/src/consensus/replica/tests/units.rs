@@ -158,6 +158,51 @@ fn another_order_of_arrival_costs_little() {
     assert_eq!(learner.log().map(|log| log.last().index), last);
 }
 
+/// Answers that come late say little that is new, and must not multiply what is sent: not as entries that are under way
+/// already, nor as the snapshot in the place of those that were compacted meanwhile.
+#[test]
+fn late_answers_cost_little() {
+    const LATE: usize = 400;
+    const STEPS: usize = 4_000;
+    let (mut leader, mut learner) = (replica(1, 1), replica(2, 1));
+    (leader.rules.log_limit, learner.rules.log_limit) = (100, 100);
+    let mut out = Output::default();
+    assert!(leader.stand());
+    leader.found(NOW, crate::WallTime::default(), &mut out).unwrap();
+    leader.add_learner(life(2), &mut out);
+    leader.flush(NOW, &mut out);
+    exchange(&mut leader, &mut learner, out);
+
+    let mut answers: alloc::collections::VecDeque<(usize, Envelope)> = alloc::collections::VecDeque::new();
+    let (mut messages, mut pieces) = (0, 0);
+    for step in 0..STEPS + 4 * LATE {
+        let mut out = Output::default();
+        if step < STEPS {
+            leader.propose(Command::Noop);
+        }
+        if step % 10 == 0 {
+            leader.beat(NOW, &mut out);
+        }
+        leader.flush(NOW, &mut out);
+        while answers.front().is_some_and(|&(at, _)| at <= step) {
+            let (_, answer) = answers.pop_front().unwrap();
+            leader.receive(NOW, &answer, HINTS, &mut out);
+        }
+        for envelope in out.sends {
+            messages += 1;
+            pieces += usize::from(matches!(envelope.message, Message::Snapshot { .. }));
+            let mut replies = Output::default();
+            learner.receive(NOW, &envelope, HINTS, &mut replies);
+            answers.extend(replies.sends.into_iter().map(|reply| (step + LATE, reply)));
+        }
+        assert!(messages <= 3 * (step + 100), "{messages} messages by step {step}");
+    }
+    let last = leader.log().map(|log| log.last().index);
+    assert_eq!(learner.log().map(|log| log.last().index), last);
+    // It falls behind by more than is kept, again and again.
+    assert!(pieces > 0, "nothing was compacted in time");
+}
+
 /// The pieces of its snapshot that a leader sends to a new learner.
 fn pieces(leader: &mut Replica, learner: Life) -> Vec<Envelope> {
     let mut out = Output::default();
