@@ -249,6 +249,7 @@ impl Client {
     }
 
     fn let_go(&mut self, now: Instant, token: u64, key: Option<Key>, until: Instant) {
+        let key = key.or_else(|| self.releases.key(token).cloned());
         // The leader's deadline is a little later than this life's; beyond that nobody waits for it.
         self.releases.insert(now, token, key, until + ASK_AGAIN_AT_MOST);
     }
@@ -503,13 +504,18 @@ impl Client {
     /// What is asked for may have been given back by this client, in words that are lost or late: nobody is refused
     /// because of itself.
     fn tell_what_is_asked_for_again(&mut self, now: Instant) {
-        let asked = self
+        if self.leader.is_none() {
+            return;
+        }
+        let due = |want: &&Want| !want.queued && want.send_at <= now;
+        let keys: BTreeSet<&Key> = self
             .wants
             .values()
-            .filter(|want| !want.queued && want.send_at <= now);
-        for want in asked.filter(|_| self.leader.is_some()) {
-            self.releases.tell_of(now, &want.wish.key);
-            self.cancels.tell_of(now, &want.wish.key);
+            .filter(due)
+            .map(|want| &want.wish.key)
+            .collect();
+        for key in keys {
+            self.releases.tell_of(now, key);
         }
     }
 

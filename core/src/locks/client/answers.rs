@@ -60,7 +60,8 @@ impl Client {
                         key = Some(held.key);
                         out.events.push(LockEvent::Lost { id, token, reason });
                     }
-                    if revoked {
+                    // One that moved to another group is that group's to take.
+                    if revoked && !self.held.contains_key(&token) {
                         // What was sent before, that the token is granted, may come later.
                         let before = self.refused.filter(|&(of, _)| of == group);
                         let highest = before.map_or(token, |(_, highest)| highest.max(token));

@@ -80,3 +80,21 @@ fn with_a_quorum_nothing_moves() {
     assert_eq!(told(&mut client, 1100, next_group(), &renewed(1000, 10_000)), []);
     assert_eq!(until(&client), Some(9900));
 }
+
+/// Nor is a lock given back that is still believed in, because the group that it came from took it.
+#[test]
+fn what_an_earlier_group_takes_is_not_given_back() {
+    let (mut client, _) = moved();
+    let before = until(&client);
+    let taken = Answer::Gone {
+        tokens: vec![101],
+        revoked: true,
+    };
+    assert_eq!(told(&mut client, 1100, group(), &taken), []);
+    assert_eq!(until(&client), before);
+    let asks = timeout(&mut client, 1200).asks;
+    assert!(
+        !asks.iter().any(|ask| matches!(ask, Ask::Release { .. })),
+        "{asks:?}"
+    );
+}
