@@ -36,6 +36,37 @@ pub(super) struct Reign {
 }
 
 impl Reign {
+    fn new(now: Instant, beat_at: Instant, round: u64) -> Self {
+        Self {
+            beat_at,
+            since: now,
+            rounds: VecDeque::from([(round, now)]),
+            confirmed: None,
+            answered: BTreeMap::new(),
+            learning: BTreeMap::new(),
+        }
+    }
+
+    fn begin_round(&mut self, now: Instant, round: u64) {
+        // The oldest are kept: of rounds that begin faster than they are answered some complete all the same.
+        if self.rounds.len() < MAX_ROUNDS {
+            self.rounds.push_back((round, now));
+        }
+    }
+
+    /// Returns when the newest of the rounds up to this one began, if that is news.
+    fn complete_rounds(&mut self, completed: u64) -> Option<Instant> {
+        let mut newest = None;
+        while let Some(&(round, began)) = self.rounds.front()
+            && round <= completed
+        {
+            newest = Some(began);
+            self.rounds.pop_front();
+        }
+        self.confirmed = newest.or(self.confirmed);
+        newest
+    }
+
     pub(super) fn silent_since(&self, peer: Life) -> Instant {
         let since = self.learning.get(&peer).copied().unwrap_or(self.since);
         self.answered.get(&peer).copied().unwrap_or(since)
@@ -58,14 +89,7 @@ impl Consensus {
             .replica
             .leadership()
             .map_or(0, |leadership| leadership.round());
-        self.reign = Some(Reign {
-            beat_at: now + config.consensus_heartbeat,
-            since: now,
-            rounds: VecDeque::from([(round, now)]),
-            confirmed: None,
-            answered: BTreeMap::new(),
-            learning: BTreeMap::new(),
-        });
+        self.reign = Some(Reign::new(now, now + config.consensus_heartbeat, round));
         self.soon = true;
         self.note_absent_owners(now);
     }
@@ -75,12 +99,8 @@ impl Consensus {
         let completed = self.replica.completed_round();
         let Some(reign) = &mut self.reign else { return };
         reign.answered.insert(from, now);
-        while let Some(&(round, began)) = reign.rounds.front()
-            && round <= completed
-        {
-            reign.confirmed = Some(began);
+        if let Some(began) = reign.complete_rounds(completed) {
             self.led = self.led.max(began);
-            reign.rounds.pop_front();
         }
     }
 
@@ -117,10 +137,7 @@ impl Consensus {
                     (reign.confirmed, self.led) = (Some(now), now);
                     reign.rounds.clear();
                 } else {
-                    if reign.rounds.len() >= MAX_ROUNDS {
-                        reign.rounds.pop_front();
-                    }
-                    reign.rounds.push_back((round, now));
+                    reign.begin_round(now, round);
                 }
             }
         }
@@ -211,6 +228,30 @@ impl Consensus {
             if self.replica.fill_seat(life) {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    #[test]
+    fn rounds_complete_however_many_are_under_way() {
+        let at = Instant::from_millis;
+        let mut reign = Reign::new(at(0), at(75), 0);
+        for millis in 1..5_000 {
+            reign.begin_round(at(millis), millis);
+            let answered = millis.saturating_sub(1_300);
+            let news = reign.complete_rounds(answered);
+            assert!(news.is_none_or(|began| began <= at(answered)));
+            // Nobody waits for much longer than its answers take.
+            let confirmed = reign.confirmed.unwrap_or(at(0));
+            assert!(
+                at(millis) - confirmed <= Duration::from_millis(2_600),
+                "{millis}: {confirmed:?}"
+            );
         }
     }
 }
