@@ -516,11 +516,13 @@ impl Part {
         (self.seats, self.seats_since) = (seats, since);
     }
 
-    /// Puts what is applied into a snapshot where the log is too long: longer than the limit, and than what the snapshot
-    /// would hold, so that its making stays a small part of the work.
+    /// Puts what is applied into a snapshot where that makes the log too long: longer than the limit, and than what the
+    /// snapshot would hold, so that its making stays a small part of the work. What is not applied does not count: it
+    /// stays, and the next snapshot would be due at once.
     fn compact(&mut self, limit: usize) {
         let limit = limit.max(self.machine.table.locks().len());
-        if self.log.len() > limit
+        let applied = self.applied.saturating_sub(self.log.base().index);
+        if applied > limit as u64
             && let Some(term) = self.log.term(self.applied)
         {
             let last = Position {

@@ -267,7 +267,8 @@ impl Replica {
                 return;
             };
             let peers = leadership.peers.iter();
-            let ready = peers.filter(|(_, progress)| progress.probing || progress.is_ready(last));
+            let looked_for = |progress: &Progress| progress.probing && progress.transfer.is_none();
+            let ready = peers.filter(|(_, progress)| looked_for(progress) || progress.is_ready(last));
             let ready: Vec<Life> = ready.map(|(&peer, _)| peer).collect();
             for peer in ready {
                 self.send_appends(peer, out);
@@ -430,9 +431,9 @@ impl Replica {
                 progress.next = progress.next.max(progress.matched + 1);
                 progress.probing = false;
                 // An answer to what came before the snapshot does not end that.
-                if progress.next >= first {
-                    progress.transfer = None;
-                }
+                let matched = progress.matched;
+                let over = |transfer: &mut Transfer| progress.next >= first || transfer.last.index <= matched;
+                progress.transfer.take_if(over);
                 if knows && progress.matched >= commit && progress.caught_up.is_none() {
                     progress.caught_up = Some(newest + 1);
                 }

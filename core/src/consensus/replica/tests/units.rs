@@ -101,6 +101,34 @@ fn a_log_is_compacted_when_it_is_longer_than_its_snapshot() {
     assert!((4..=8).contains(&made), "{made} snapshots");
 }
 
+/// What is not decided yet does not make each further entry a reason for another snapshot.
+#[test]
+fn a_long_backlog_is_compacted_no_more_often() {
+    let mut leader = replica(1, 1);
+    leader.rules.log_limit = 100;
+    let mut out = Output::default();
+    assert!(leader.stand());
+    leader.found(NOW, crate::WallTime::default(), &mut out).unwrap();
+    leader.flush(NOW, &mut out);
+    let part = leader.part.as_mut().unwrap();
+    for _ in 0..600 {
+        let term = part.term;
+        part.append(Entry {
+            term,
+            command: Command::Noop,
+        });
+    }
+    let (mut made, mut before) = (0, None);
+    for _ in 0..400 {
+        leader.part.as_mut().unwrap().commit += 1;
+        leader.apply(NOW, &mut out);
+        let last = leader.log().unwrap().snapshot().map(|snapshot| snapshot.last);
+        made += usize::from(last != before);
+        before = last;
+    }
+    assert!((4..=8).contains(&made), "{made} snapshots");
+}
+
 /// Hands messages from one replica to another until there are no more.
 fn exchange(a: &mut Replica, b: &mut Replica, out: Output) {
     let mut under_way: alloc::collections::VecDeque<_> = out.sends.into();
