@@ -501,8 +501,9 @@ impl Client {
         }
     }
 
-    /// What is asked for may have been given back by this client, in words that are lost or late: nobody is refused
-    /// because of itself.
+    /// What is asked for may have been given back by this client, in words that are lost or late. Those go first now, so
+    /// that it is not refused because of itself. Over a network that changes the order, or over several other members,
+    /// the request may overtake them still: then they are told with its next try.
     fn tell_what_is_asked_for_again(&mut self, now: Instant) {
         if self.leader.is_none() {
             return;

@@ -160,9 +160,8 @@ impl Node {
         }
     }
 
-    /// Tells the other parts what follows from the events that came up.
-    /// A longer lease from before must not be told of after a shorter one was set. How long that lasts, the next renewal
-    /// tells, which is on its way.
+    /// A longer lease from before must not be told of after a shorter one was set. How long that lasts, the next
+    /// renewal tells, which is on its way.
     pub(super) fn withdraw_renewals(&mut self, lock: LockId) {
         let (mut at, mut examined) = (0, self.examined);
         self.events.retain(|event| {
@@ -174,6 +173,7 @@ impl Node {
         self.examined = examined;
     }
 
+    /// Tells the other parts what follows from the events that came up.
     fn examine_events(&mut self, now: Instant) {
         while let Some(event) = self.events.get(self.examined) {
             self.examined += 1;

@@ -73,6 +73,13 @@ fn renewed(stamp: u64, lease: u32) -> Answer {
     }
 }
 
+fn gone(token: u64, revoked: bool) -> Answer {
+    Answer::Gone {
+        tokens: vec![token],
+        revoked,
+    }
+}
+
 /// A client that holds token 101, asked for at 0, for 10 s.
 fn holder() -> (Client, LockId) {
     let mut client = client();
@@ -225,13 +232,9 @@ fn belief_ends_before_anything_is_said() {
 #[test]
 fn a_lock_that_was_taken_is_lost_and_the_group_hears_when() {
     let (mut client, id) = holder();
-    let gone = Answer::Gone {
-        tokens: vec![101],
-        revoked: true,
-    };
     let (token, reason) = (101, LostReason::Revoked);
     assert_eq!(
-        answered(&mut client, 100, &gone),
+        answered(&mut client, 100, &gone(101, true)),
         [LockEvent::Lost { id, token, reason }]
     );
     let tokens = vec![101];
@@ -395,8 +398,7 @@ fn planted_bugs_show() {
         (PlantedBug::TakenGrantBelieved, |client, _| {
             client.acquire(at(100), wish(10_000), None).unwrap();
             timeout(client, 100);
-            let (tokens, revoked) = (vec![102], true);
-            answered(client, 200, &Answer::Gone { tokens, revoked });
+            answered(client, 200, &gone(102, true));
             let tokens = vec![102];
             answered(client, 205, &Answer::Released { tokens });
             let late = Answer::Granted {

@@ -129,6 +129,19 @@ fn a_long_backlog_is_compacted_no_more_often() {
     assert!((4..=8).contains(&made), "{made} snapshots");
 }
 
+/// A leader, and a learner that has heard of it.
+fn leader_with_learner(log_limit: usize) -> (Replica, Replica) {
+    let (mut leader, mut learner) = (replica(1, 1), replica(2, 1));
+    (leader.rules.log_limit, learner.rules.log_limit) = (log_limit, log_limit);
+    let mut out = Output::default();
+    assert!(leader.stand());
+    leader.found(NOW, crate::WallTime::default(), &mut out).unwrap();
+    leader.add_learner(life(2), &mut out);
+    leader.flush(NOW, &mut out);
+    exchange(&mut leader, &mut learner, out);
+    (leader, learner)
+}
+
 /// Hands messages from one replica to another until there are no more.
 fn exchange(a: &mut Replica, b: &mut Replica, out: Output) {
     let mut under_way: alloc::collections::VecDeque<_> = out.sends.into();
@@ -149,14 +162,7 @@ fn exchange(a: &mut Replica, b: &mut Replica, out: Output) {
 /// answers.
 #[test]
 fn another_order_of_arrival_costs_little() {
-    let (mut leader, mut learner) = (replica(1, 1), replica(2, 1));
-    (leader.rules.log_limit, learner.rules.log_limit) = (10_000, 10_000);
-    let mut out = Output::default();
-    assert!(leader.stand());
-    leader.found(NOW, crate::WallTime::default(), &mut out).unwrap();
-    leader.add_learner(life(2), &mut out);
-    leader.flush(NOW, &mut out);
-    exchange(&mut leader, &mut learner, out);
+    let (mut leader, mut learner) = leader_with_learner(10_000);
 
     let last = (0..500).filter_map(|_| leader.propose(Command::Noop)).last();
     let mut out = Output::default();
@@ -192,14 +198,7 @@ fn another_order_of_arrival_costs_little() {
 fn late_answers_cost_little() {
     const LATE: usize = 400;
     const STEPS: usize = 4_000;
-    let (mut leader, mut learner) = (replica(1, 1), replica(2, 1));
-    (leader.rules.log_limit, learner.rules.log_limit) = (100, 100);
-    let mut out = Output::default();
-    assert!(leader.stand());
-    leader.found(NOW, crate::WallTime::default(), &mut out).unwrap();
-    leader.add_learner(life(2), &mut out);
-    leader.flush(NOW, &mut out);
-    exchange(&mut leader, &mut learner, out);
+    let (mut leader, mut learner) = leader_with_learner(100);
 
     let mut answers: alloc::collections::VecDeque<(usize, Envelope)> = alloc::collections::VecDeque::new();
     let (mut messages, mut pieces) = (0, 0);

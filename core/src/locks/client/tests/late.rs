@@ -42,11 +42,7 @@ fn what_a_life_asked_for_is_not_granted_to_the_next() {
 #[test]
 fn another_group_says_nothing_of_what_is_held() {
     let (mut client, _) = holder();
-    let gone = Answer::Gone {
-        tokens: vec![101],
-        revoked: false,
-    };
-    for answer in [renewed(3000, 10_000), gone] {
+    for answer in [renewed(3000, 10_000), gone(101, false)] {
         let mut out = ClientOutput::default();
         client.answered(at(4000), other_group(), &answer, &mut out);
         assert_eq!(out, ClientOutput::default());
@@ -249,11 +245,7 @@ fn a_grant_that_was_taken_before_it_was_heard_of_is_none() {
         let mut client = client();
         client.acquire(at(0), wish(10_000), None).unwrap();
         timeout(&mut client, 0);
-        let taken = Answer::Gone {
-            tokens: vec![told],
-            revoked: true,
-        };
-        assert_eq!(answered(&mut client, 50, &taken), []);
+        assert_eq!(answered(&mut client, 50, &gone(told, true)), []);
         let released = Answer::Released { tokens: vec![told] };
         assert_eq!(answered(&mut client, 60, &released), []);
         let events = answered(&mut client, 70, &granted(0, 10_000));
@@ -323,12 +315,8 @@ fn what_was_given_back_is_told_again_with_what_is_asked_for() {
 #[test]
 fn a_lock_that_was_taken_is_given_back_with_what_is_asked_for() {
     let (mut client, _) = holder();
-    let taken = Answer::Gone {
-        tokens: vec![101],
-        revoked: true,
-    };
-    assert_eq!(answered(&mut client, 100, &taken).len(), 1);
-    assert_eq!(answered(&mut client, 350, &taken), []);
+    assert_eq!(answered(&mut client, 100, &gone(101, true)).len(), 1);
+    assert_eq!(answered(&mut client, 350, &gone(101, true)), []);
     timeout(&mut client, 350);
     client.acquire(at(360), wish(10_000), None).unwrap();
     let asks = timeout(&mut client, 360).asks;

@@ -15,13 +15,6 @@ fn told(client: &mut Client, millis: u64, group: Group, answer: &Answer) -> Vec<
     out.events
 }
 
-fn gone() -> Answer {
-    Answer::Gone {
-        tokens: vec![101],
-        revoked: false,
-    }
-}
-
 /// A holder whose group was followed by another one, which it has asked.
 fn moved() -> (Client, LockId) {
     let (mut client, id) = holder();
@@ -38,14 +31,14 @@ fn moved() -> (Client, LockId) {
 fn what_is_held_is_renewed_by_the_next_group_and_by_no_other() {
     let (mut client, id) = moved();
     assert_eq!(told(&mut client, 1100, group(), &renewed(1000, 10_000)), []);
-    assert_eq!(told(&mut client, 1100, group(), &gone()), []);
+    assert_eq!(told(&mut client, 1100, group(), &gone(101, false)), []);
     assert_eq!(until(&client), Some(9900), "not for longer than it was");
     let until = at(10_900);
     let events = told(&mut client, 1200, next_group(), &renewed(1000, 10_000));
     assert_eq!(events, [LockEvent::Renewed { id, until }]);
     // From then on it is a lock of that group, which ends as any does.
     let (token, reason) = (101, LostReason::Expired);
-    let events = told(&mut client, 1300, next_group(), &gone());
+    let events = told(&mut client, 1300, next_group(), &gone(101, false));
     assert_eq!(events, [LockEvent::Lost { id, token, reason }]);
 }
 
@@ -53,7 +46,7 @@ fn what_is_held_is_renewed_by_the_next_group_and_by_no_other() {
 fn what_the_next_group_does_not_know_of_is_lost_in_a_conflict() {
     let (mut client, id) = moved();
     let (token, reason) = (101, LostReason::Conflict);
-    let events = told(&mut client, 1100, next_group(), &gone());
+    let events = told(&mut client, 1100, next_group(), &gone(101, false));
     assert_eq!(events, [LockEvent::Lost { id, token, reason }]);
     assert_eq!(client.held().count(), 0);
 }
@@ -76,7 +69,7 @@ fn requests_are_asked_again_and_what_an_earlier_group_grants_is_not_taken() {
 fn with_a_quorum_nothing_moves() {
     let (mut client, _) = holder();
     client.set_leader(at(1000), Some((next_group(), life(2))));
-    assert_eq!(told(&mut client, 1100, next_group(), &gone()), []);
+    assert_eq!(told(&mut client, 1100, next_group(), &gone(101, false)), []);
     assert_eq!(told(&mut client, 1100, next_group(), &renewed(1000, 10_000)), []);
     assert_eq!(until(&client), Some(9900));
 }
@@ -86,11 +79,7 @@ fn with_a_quorum_nothing_moves() {
 fn what_an_earlier_group_takes_is_not_given_back() {
     let (mut client, _) = moved();
     let before = until(&client);
-    let taken = Answer::Gone {
-        tokens: vec![101],
-        revoked: true,
-    };
-    assert_eq!(told(&mut client, 1100, group(), &taken), []);
+    assert_eq!(told(&mut client, 1100, group(), &gone(101, true)), []);
     assert_eq!(until(&client), before);
     let asks = timeout(&mut client, 1200).asks;
     assert!(
