@@ -196,6 +196,10 @@ impl Node {
     /// Takes a datagram that arrived from `from`. Its bytes are decrypted in place; what is in the buffer afterwards
     /// is of no use.
     ///
+    /// **SAFETY (renewal)** `now` must have been read after the datagram was received. A leader counts leases from
+    /// there; a process may be stopped between any two steps, and with a time from before it would grant a lock anew
+    /// while its holder still believes in it.
+    ///
     /// Never fails: what cannot be used is counted in [`Stats`]. Timers do not fire in here.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
         if self.state == State::Left {

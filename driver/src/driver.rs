@@ -325,10 +325,12 @@ impl<I: Io> Driver<I> {
     fn receive(&mut self, cx: &mut Context<'_>, before: usize, bound: usize, nothing: u32) {
         let now = self.io.now();
         let mut received = before;
-        let node = &mut self.node;
+        let (node, shared) = (&mut self.node, &self.shared);
         let result = self.io.poll_recv(cx, &mut |from, datagram| {
             received += 1;
-            node.handle_datagram(now, from, datagram);
+            // SAFETY (renewal): a leader counts leases from when it hears of them. The clock from before would be too
+            // early where this process was stopped meanwhile, and the leader would end a lease before its holder does.
+            node.handle_datagram(shared.now(), from, datagram);
         });
         self.drained = match result {
             Poll::Pending => {

@@ -44,7 +44,8 @@ pub trait Io: Send + 'static {
     fn local_addr(&self) -> SocketAddr;
 
     /// Receives what there is, up to about one batch of the system (some 1,000 datagrams at the very most), and gives
-    /// each datagram to `sink`, in place: the sink decrypts in the buffer that it is handed.
+    /// each datagram to `sink`, in place: the sink decrypts in the buffer that it is handed, and takes what
+    /// [`Io::clock`] says then for the time at which it was received.
     ///
     /// `Ready(Ok)`: the sink was called, or something of no consequence happened (an ICMP error); there may be more. An
     /// empty datagram is one too. After 64 calls in a row that brought nothing, the driver waits 20 ms.

@@ -39,6 +39,10 @@ struct World {
     /// socket empty.
     meanwhile: Option<Box<dyn FnOnce() + Send>>,
     due: Option<Box<dyn FnOnce() + Send>>,
+    /// The process is stopped for so long before it gets a datagram.
+    stopped: Duration,
+    /// When the clock was read last on behalf of somebody else than the Io.
+    read_at: Option<Instant>,
 }
 
 #[derive(Clone, Default)]
@@ -62,7 +66,9 @@ impl fmt::Debug for FakeClock {
 impl crate::SteadyClock for FakeClock {
     fn now(&self) -> Instant {
         let world = self.0.upgrade().expect("the test has it still");
-        world.lock().unwrap().now
+        let mut world = world.lock().unwrap();
+        world.read_at = Some(world.now);
+        world.now
     }
 }
 
@@ -108,6 +114,9 @@ impl Io for FakeIo {
             world.due = world.meanwhile.take();
             return Poll::Pending;
         };
+        let stopped = world.stopped;
+        world.now += stopped;
+        world.read_at = None;
         drop(world);
         sink(PEER.parse().unwrap(), &mut datagram);
         Poll::Ready(Ok(()))
@@ -215,6 +224,19 @@ fn after_a_gap_everything_is_received_before_the_timers_run() {
     io.world().inbound = (0..5000).map(|_| [0xff; 40].to_vec()).collect();
     assert!(pass(&mut driver).0.is_pending());
     assert!(io.world().inbound.is_empty());
+}
+
+/// A leader counts a lease from when it heard of it: not from before, if it was stopped meanwhile.
+#[test]
+fn what_is_received_is_not_older_than_the_clock_that_goes_with_it() {
+    let (_cluster, mut driver, io) = node();
+    assert!(pass(&mut driver).0.is_pending());
+    io.world().stopped = Duration::from_millis(400);
+    io.world().inbound.push_back([0xff; 40].to_vec());
+    assert!(pass(&mut driver).0.is_pending());
+    let now = io.now();
+    assert_eq!(io.world().read_at, Some(now));
+    assert!(now >= Instant::from_millis(400));
 }
 
 #[test]
