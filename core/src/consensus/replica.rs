@@ -516,13 +516,16 @@ impl Part {
         (self.seats, self.seats_since) = (seats, since);
     }
 
-    /// Puts what is applied into a snapshot where that makes the log too long: longer than the limit, and than what the
-    /// snapshot would hold, so that its making stays a small part of the work. What is not applied does not count: it
-    /// stays, and the next snapshot would be due at once.
+    /// Puts what is applied into a snapshot where the log is too long: longer than the limit, and than what the snapshot
+    /// would hold, so that its making stays a small part of the work. What is not applied has to stay, however much that
+    /// is: so that the next snapshot is not due at once, each one has to cover enough. Half of that is kept: whoever was
+    /// sent the snapshot before this one in time finds what follows it.
     fn compact(&mut self, limit: usize) {
         let limit = limit.max(self.machine.table.locks().len());
         let applied = self.applied.saturating_sub(self.log.base().index);
-        if applied > limit as u64
+        let applied = usize::try_from(applied).unwrap_or(usize::MAX);
+        if self.log.len() > limit
+            && applied > limit - limit / 8
             && let Some(term) = self.log.term(self.applied)
         {
             let last = Position {
@@ -535,7 +538,7 @@ impl Part {
                 .is_none_or(|snapshot| snapshot.last.index < last.index)
             {
                 let snapshot = super::log::snapshot_of(&self.machine, last);
-                self.log.compact(snapshot, limit / 2);
+                self.log.compact(snapshot, limit.min(applied) / 2);
             }
         }
     }

@@ -153,12 +153,11 @@ impl Consensus {
             usize::from(MAX_CLUSTER_SIZE) * 2 + most_learners(),
         );
         let entries = self.replica.log().map_or(0, |log| log.len());
-        // What is not applied yet cannot be compacted: as much again may wait for a quorum.
+        // What is not applied yet cannot be compacted: as much again may wait for a quorum, and the end of each lease and
+        // of each that waits, which is not put off.
         let limit = self.replica.rules().log_limit;
-        let locks = self
-            .replica
-            .machine()
-            .map_or(0, |machine| machine.table.locks().len());
-        usage.row("log entries", entries, limit.max(locks) + limit);
+        let counts = self.lock_counts();
+        let ends = counts.held + counts.waiting;
+        usage.row("log entries", entries, limit.max(counts.locks) + limit + ends);
     }
 }

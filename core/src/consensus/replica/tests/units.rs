@@ -129,6 +129,26 @@ fn a_long_backlog_is_compacted_no_more_often() {
     assert!((4..=8).contains(&made), "{made} snapshots");
 }
 
+/// Nor does it stay beside a whole log of what is applied.
+#[test]
+fn a_log_is_no_longer_than_its_limit_and_what_is_not_decided() {
+    let (mut leader, _) = leader_with_learner(100);
+    for step in 0..1000 {
+        let part = leader.part.as_mut().unwrap();
+        let term = part.term;
+        part.append(Entry {
+            term,
+            command: Command::Noop,
+        });
+        if step >= 100 {
+            part.commit += 1;
+            leader.apply(NOW, &mut Output::default());
+        }
+        let entries = leader.log().unwrap().len();
+        assert!(entries <= 88 + 100, "{entries} after {step}");
+    }
+}
+
 /// A leader, and a learner that has heard of it.
 fn leader_with_learner(log_limit: usize) -> (Replica, Replica) {
     let (mut leader, mut learner) = (replica(1, 1), replica(2, 1));
