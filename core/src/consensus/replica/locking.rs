@@ -27,9 +27,9 @@ impl Replica {
         let Some(part) = self.part.as_mut().filter(|part| part.group == group) else {
             return;
         };
-        // What is not decided cannot be compacted. Who gets no answer asks again.
-        let backlog = part.log.last().index - part.applied;
-        let gate = part.gate();
+        // What is not decided cannot be compacted: no more is appended. Who gets no answer asks again.
+        let full = part.log.last().index - part.applied >= limit;
+        let gate = if full { None } else { part.gate() };
         let Role::Leader(leadership) = &mut part.role else {
             return self.answer_ask(group, from, Answer::Elsewhere, out);
         };
@@ -37,13 +37,22 @@ impl Replica {
             let table = &part.machine.table;
             leadership.leases.serve(&At { now, terms, table });
         }
-        if !leadership.leases.serves() || backlog >= limit {
+        if !leadership.leases.serves() {
             return;
         }
         let mut deeds = Deeds::default();
         let table = &part.machine.table;
         let cx = At { now, terms, table };
+        let round = leadership.round();
+        // Who holds or waits is heard all the same: its time goes on.
         match *ask {
+            Ask::Raise { stamp, token, .. } if full => {
+                let tokens = [token].into();
+                let renewal = Ask::Renew { stamp, tokens };
+                leadership.leases.ask(&cx, from, &renewal, round, &mut deeds);
+            }
+            Ask::Acquire { request, .. } if full && !leadership.leases.knows(table, from, request) => return,
+            Ask::Release { .. } | Ask::Cancel { .. } | Ask::Revoke { .. } if full => return,
             Ask::Acquire { request, .. }
                 if gate != Some(true) && !leadership.leases.knows(table, from, request) =>
             {
@@ -51,7 +60,6 @@ impl Replica {
                 deeds.replies.push((from, Answer::Denied { request, why }));
             }
             _ => {
-                let round = leadership.round();
                 leadership.leases.ask(&cx, from, ask, round, &mut deeds);
             }
         }
@@ -66,6 +74,12 @@ impl Replica {
         let mut deeds = Deeds::default();
         leases.handle_timeout(&cx, &mut deeds);
         self.carry_out(deeds, out);
+    }
+
+    /// Whether it leads, and answers for locks.
+    pub fn serves_locks(&self) -> bool {
+        self.leadership()
+            .is_some_and(|leadership| leadership.leases.serves())
     }
 
     /// Returns when [`locks_due`](Self::locks_due) has something to do.

@@ -2,6 +2,7 @@
 //!
 //! `QUORATE_BLESS=1 cargo test -p quorate-core --all-features traces` writes them anew; read the difference.
 
+mod full;
 mod hostile;
 #[cfg(feature = "planted-bugs")]
 mod planted;
