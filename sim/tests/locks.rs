@@ -1,6 +1,6 @@
 //! Locks as users see them, on clusters of simulated hosts.
 
-use quorate_core::{LockError, LockEvent, LockRequest};
+use quorate_core::{LockError, LockEvent, LockRequest, Role};
 use quorate_sim::{App, Cx, Duration, Event, Instant, NodeIndex, Schedule, Sim};
 
 /// Asks for one lock, and gives it back a millisecond after it was granted.
@@ -66,15 +66,20 @@ fn all_who_wait_are_served_one_after_the_other() {
 
 /// Three voters and an observer, which may take locks, too.
 fn calm() -> Sim {
+    calm_with(Duration::from_secs(2))
+}
+
+fn calm_with(max_ttl: Duration) -> Sim {
     let schedule = Schedule {
         cluster_size: 3,
         observers: 1,
         allow_observers: true,
-        max_ttl: Duration::from_secs(2),
+        max_ttl,
         ..Schedule::calm(7, 4)
     };
     let mut sim = Sim::builder().schedule(schedule).build();
-    sim.run_for(Duration::from_secs(10));
+    // With observers the first group waits for the grace.
+    sim.run_for(Duration::from_secs(10) + max_ttl);
     sim
 }
 
@@ -122,6 +127,45 @@ fn a_client_without_a_way_to_the_leader_asks_through_others() {
         sim.finish();
         assert_eq!(sim.violations(), []);
     }
+}
+
+/// A holder says goodbye while nobody can decide that its lock is free. The next leader has heard of it before it led.
+#[test]
+fn a_goodbye_counts_though_its_leader_died_with_it() {
+    let mut sim = calm_with(Duration::from_secs(60));
+    let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
+    let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
+    let observes = |&node: &NodeIndex| sim.world().process(node).config.role == Role::Observer;
+    let holder = (0..4).map(NodeIndex).find(observes).expect("there is one");
+    let others = (0..4)
+        .map(NodeIndex)
+        .filter(|&node| node != leader && node != holder);
+    let others: Vec<_> = others.collect();
+    let request = LockRequest::new("a")
+        .wait(Duration::from_secs(60))
+        .ttl(Duration::from_secs(30));
+    sim.with(holder, |cx| cx.lock(request.clone())).unwrap();
+    sim.run_for(Duration::from_millis(100));
+    for &waiter in &others {
+        sim.with(waiter, |cx| cx.lock(request.clone())).unwrap();
+    }
+    sim.run_for(Duration::from_secs(2));
+    sim.cut(leader, others[0]);
+    sim.cut(leader, others[1]);
+    let left = sim.now();
+    sim.with(holder, |cx| cx.leave());
+    sim.run_for(Duration::from_millis(200));
+    sim.crash(leader);
+    sim.run_for(Duration::from_secs(60));
+    let granted = others.iter().flat_map(|&node| locks(&sim, node));
+    let first = granted
+        .filter(|(_, event)| matches!(event, LockEvent::Granted { .. }))
+        .map(|(at, _)| at.saturating_since(left))
+        .min()
+        .expect("one of them has it");
+    assert!(first < Duration::from_secs(10), "free after {first:?}");
+    sim.finish();
+    assert_eq!(sim.violations(), []);
 }
 
 /// Whoever watches a lock hears of each change, also after its leader has gone.

@@ -176,10 +176,10 @@ impl Consensus {
         }
     }
 
-    /// When somebody who is gone is to be forgotten by a leader.
+    /// When somebody who is gone is to be forgotten by a leader: not before it can.
     pub(super) fn owners_due(&self) -> Option<Instant> {
-        self.replica.leadership()?;
-        self.gone.values().map(|gone| gone.at).min()
+        let due = self.gone.values().map(|gone| gone.at).min();
+        due.filter(|_| self.replica.serves_locks())
     }
 
     /// Sends what the client asks, and tells what happened.
