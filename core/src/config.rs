@@ -10,6 +10,7 @@ use crate::time::Duration;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::ops::RangeInclusive;
 
 pub use key::{Key, KeyError, KeyId, KeyRing};
 pub use seed::{DEFAULT_PORT, Seed, SeedError};
@@ -220,6 +221,10 @@ pub const MAX_NAME: usize = 64;
 pub const DEFAULT_LOCK_TTL: Duration = secs(15);
 /// The largest `cluster_size`.
 pub const MAX_CLUSTER_SIZE: u8 = 15;
+/// Lengths that the longest lease may have.
+pub(crate) const MAX_TTL: RangeInclusive<Duration> = secs(1)..=secs(300);
+/// Bounds on clock drift that leases can bear.
+pub(crate) const DRIFT_PERMILLE: RangeInclusive<u16> = 1..=100;
 
 impl Config {
     /// Creates a config with one seed, a name (`host:port`, or `host` for port 5000) or a literal address.

@@ -1,6 +1,6 @@
 //! Views of the node for people and for decisions of the application.
 
-use crate::config::{Config, KeyId, Role};
+use crate::config::{Config, DRIFT_PERMILLE, KeyId, MAX_CLUSTER_SIZE, MAX_TTL, Role};
 use crate::consensus::{Group, Life};
 use crate::event::FoundingRefusal;
 use crate::id::NodeId;
@@ -67,6 +67,18 @@ impl Settings {
             surge: config.surge,
             allow_observers: config.allow_observers,
         }
+    }
+
+    /// Whether a cluster may have them: those of a process may say anything.
+    pub(crate) fn is_valid(&self) -> bool {
+        let quorum = match self.cluster_size {
+            0 => 0,
+            n => n / 2 + 1,
+        };
+        self.cluster_size <= MAX_CLUSTER_SIZE
+            && self.surge <= self.cluster_size - quorum
+            && MAX_TTL.contains(&self.max_ttl)
+            && DRIFT_PERMILLE.contains(&self.drift_permille)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Checking a config: every fault at once, each with the field, the value and the allowed range.
 
-use super::{Config, MAX_CLUSTER_SIZE, MAX_METADATA, MAX_NAME, Role, Security, Seed, ms, secs};
+use super::{
+    Config, DRIFT_PERMILLE, MAX_CLUSTER_SIZE, MAX_METADATA, MAX_NAME, MAX_TTL, Role, Security, Seed, ms, secs,
+};
 use crate::time::Duration;
 use crate::wire::is_shareable;
 use alloc::format;
@@ -151,8 +153,14 @@ impl Config {
             let spare = usize::from(self.cluster_size).saturating_sub(self.quorum_size());
             faults.range("surge", usize::from(self.surge), 0, spare);
         }
-        faults.range("max_ttl", self.max_ttl, secs(1), secs(300));
-        faults.range("drift_permille", self.drift_permille, 1, 100);
+        faults.range("max_ttl", self.max_ttl, *MAX_TTL.start(), *MAX_TTL.end());
+        let drift = self.drift_permille;
+        faults.range(
+            "drift_permille",
+            drift,
+            *DRIFT_PERMILLE.start(),
+            *DRIFT_PERMILLE.end(),
+        );
     }
 
     fn check_timing(&self, faults: &mut Faults) {

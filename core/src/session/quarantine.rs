@@ -73,11 +73,12 @@ impl Sessions {
             // the cluster may have been started anew with others.
             if self.role == Role::Observer
                 && version.is_some()
+                && hail.settings.is_valid()
                 && !(self.adopted && self.meets_voters(hail.id))
             {
                 self.adopt(cx, hail.settings);
             }
-            let unset = self.role == Role::Observer && !self.adopted;
+            let unset = self.role == Role::Observer && !self.adopted && hail.settings.is_valid();
             if !unset {
                 reasons.extend(differences(&self.settings, &hail.settings));
             }

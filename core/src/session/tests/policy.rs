@@ -262,6 +262,30 @@ fn an_observer_adopts_the_settings_of_the_first_voter() {
     assert!(net.sides[A].sessions.is_open(net.id(2)));
 }
 
+/// Beliefs go by the bound on drift: one that no cluster may have must not be taken over.
+#[test]
+fn an_observer_adopts_no_settings_that_a_cluster_cannot_have() {
+    let strange = [
+        base().drift_permille(2000_u16),
+        base().max_ttl(Duration::from_secs(3600)),
+        base().cluster_size(200_u8),
+        base().surge(2_u8),
+    ];
+    for strange in strange {
+        let observer = Config::default().key(key(1)).role(Role::Observer);
+        let mut net = Net::new([observer, strange, base()]);
+        let before = net.sides[A].sessions.settings();
+        net.dial(A, B);
+        net.run_secs(1);
+        assert!(net.sides[A].sessions.is_quarantined(net.id(B)));
+        assert_eq!(net.sides[A].sessions.settings(), before);
+        net.dial(A, 2);
+        net.run_secs(1);
+        assert_eq!(net.sides[A].sessions.settings().cluster_size, 3);
+        assert!(net.sides[A].sessions.is_open(net.id(2)));
+    }
+}
+
 #[test]
 fn an_observer_adopts_anew_when_all_its_voters_are_lost() {
     let observer = Config::default().key(key(1)).role(Role::Observer);
