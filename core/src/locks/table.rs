@@ -252,7 +252,10 @@ impl Table {
             lock.queue.insert(place, waiter);
             return None;
         }
-        let over = request < known.floor || matches!(state, Some(Request::Ended));
+        let over = match state {
+            Some(state) => matches!(state, Request::Ended),
+            None => request < known.floor,
+        };
         let again = over && planted(PlantedBug::LateAcquireGrantsAgain);
         if over && !again {
             let key = None;
