@@ -217,6 +217,8 @@ planted_bugs! {
     "A holder counts the whole lease on its own clock."
     LeaseCountsFromArrival "lease-counts-from-arrival"
     "A holder counts its lease from when the answer arrives."
+    LeaseCountsFromLatest "lease-counts-from-latest"
+    "A holder counts its lease from when it asked last, not from the copy that is answered."
     HolderIgnoresLease "holder-ignores-lease"
     "A holder counts the lease that it wants, not the one that it is given."
     WholeLeaseFromTheQueue "whole-lease-from-the-queue"

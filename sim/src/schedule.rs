@@ -35,9 +35,9 @@ pub struct Workload {
     pub messages: u32,
     /// How many requests each member sends in a minute, at most 60,000.
     pub requests: u32,
-    /// How many tokens the users of each member draw in a minute, at most 60,000. Needs a `cluster_size`.
+    /// How many tokens the users of each member draw in a minute, at most 60,000.
     pub draws: u32,
-    /// How many locks the users of each member ask for in a minute, at most 60,000. Needs a `cluster_size`.
+    /// How many locks the users of each member ask for in a minute, at most 60,000.
     pub locks: u32,
     /// The largest payload, in bytes, up to the default `max_message_size` of 1 MiB; most are far smaller.
     pub max_size: u32,

@@ -487,6 +487,9 @@ impl Client {
                 want.send_at = now + want.again;
                 want.again = (want.again * 2).min(ASK_AGAIN_AT_MOST);
                 want.copies = (want.copies + 1).min(2);
+                if planted(PlantedBug::LeaseCountsFromLatest) {
+                    want.since = now;
+                }
                 out.asks.push(Ask::Acquire {
                     stamp,
                     request,

@@ -277,9 +277,26 @@ impl Leases {
     /// Answers after the next round that begins.
     fn answer_after(&mut self, round: u64, to: Life, question: Question, deeds: &mut Deeds) {
         if planted(PlantedBug::RenewalsWithoutRound)
-            && let Question::Renew { stamp, leases, .. } = question
+            && let Question::Renew {
+                stamp,
+                leases,
+                request,
+            } = question
         {
-            return deeds.replies.push((to, Answer::Renewed { stamp, leases }));
+            let answer = |(token, lease)| match request {
+                Some(request) => Answer::Granted {
+                    request,
+                    token,
+                    stamp,
+                    lease,
+                },
+                None => Answer::Renewed {
+                    stamp,
+                    leases: [(token, lease)].into(),
+                },
+            };
+            let leases = leases.into_iter().filter(|&(_, lease)| lease > 0);
+            return deeds.replies.extend(leases.map(|lease| (to, answer(lease))));
         }
         if self.pending.len() < MAX_PENDING {
             self.pending.push_back(Pending {

@@ -30,6 +30,7 @@ const RULES: &[(PlantedBug, &str)] = &[
     (DriftIgnored, "locks-drift"),
     (HolderIgnoresDrift, "locks-drift"),
     (LeaseCountsFromArrival, "locks-grant"),
+    (LeaseCountsFromLatest, "locks-grant"),
     (HolderIgnoresLease, "locks-queue"),
     (NewLeaderCutsLeases, "locks-election"),
     (AnswersAfterTheEnd, "locks-grant"),

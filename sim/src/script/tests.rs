@@ -41,7 +41,6 @@ fn scripts_notice_mistakes() {
         ("locks-try-at-once", Bug::BeliefOutlivesRelease),
         ("locks-crossing-requests", Bug::RenewalsExtendNothing),
         ("locks-two-tasks", Bug::WokenButNotGranted),
-        ("locks-lost-grant", Bug::RenewalsWithoutRound),
         ("locks-lost-grant", Bug::RenewalsExtendNothing),
         ("locks-lost-release", Bug::BeliefOutlivesRelease),
         ("locks-late-denial", Bug::RenewalsExtendNothing),
@@ -90,7 +89,6 @@ fn contention_notices_mistakes() {
     assert_eq!(script.run(false).violation, None);
     for (bug, by) in [
         (Bug::WokenButNotGranted, BY),
-        (Bug::RenewalsWithoutRound, BY),
         // Who keeps a lock for so short a time hardly ever hears that it was freed.
         (Bug::StaleReleaseFrees, "locks"),
     ] {

@@ -383,6 +383,20 @@ fn planted_bugs_show() {
             answered(client, 4000, &renewed(3000, 10_000));
             until(client) == Some(12_900)
         }),
+        (PlantedBug::LeaseCountsFromLatest, |client, _| {
+            client.acquire(at(100), wish(10_000), None).unwrap();
+            timeout(client, 100);
+            timeout(client, 300);
+            let granted = Answer::Granted {
+                request: 2,
+                token: 102,
+                stamp: 100_000_000,
+                lease: 10_000,
+            };
+            answered(client, 400, &granted);
+            let late = client.held().find(|&(_, _, token, _)| token == 102);
+            late.map(|(_, _, _, until)| until) == Some(at(100 + 9900))
+        }),
         (PlantedBug::HolderIgnoresLease, |client, _| {
             answered(client, 4000, &renewed(3000, 8000));
             until(client) == Some(3000 + 7920)
