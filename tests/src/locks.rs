@@ -23,7 +23,8 @@ const SHORT: Duration = Duration::from_secs(2);
 /// A lease that does not end within any test.
 const LONG: Duration = Duration::from_secs(300);
 
-/// On a slow machine questions, and the first lease of who waited, have as long as everything else.
+/// On a slow machine questions, and the first lease of who waited, have as long as everything else. So has the third to
+/// appear: a group that is founded without it would grant nothing for longer than any test takes.
 fn three() -> Config {
     config()
         .local()
@@ -31,6 +32,7 @@ fn three() -> Config {
         .max_ttl(LONG)
         .message_timeout(SOON)
         .waiter_ttl(SOON)
+        .found_wait(SOON)
         .leave_wait(Duration::from_millis(200))
 }
 
