@@ -31,8 +31,9 @@ enum Op {
 struct Pending {
     payload: Bytes,
     to: Option<NodeId>,
-    /// When it was given, in true time, and when to give up, on the clock of its host.
+    /// When it was given, or, if it waited for a quorum, got its targets, in true time.
     given: Instant,
+    /// When to give up, on the clock of its host.
     deadline: Instant,
     /// Who has no outcome yet; `None` while it waits for a quorum and has no targets.
     open: Option<Vec<NodeId>>,
@@ -412,6 +413,7 @@ impl Messaging {
                 continue;
             };
             pending.open = Some(members.clone());
+            pending.given = world.now();
             pending.had_quorum = true;
             let payload = pending.payload.clone();
             for target in members.iter().filter_map(|&id| world.find(id)) {

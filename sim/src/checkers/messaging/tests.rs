@@ -1,5 +1,6 @@
 use crate::checkers::testing::{A, B, C, Panel, cluster, objects, secs};
 use crate::observe::{Command, Seen};
+use crate::schedule::Schedule;
 use crate::sim::Sim;
 use bytes::Bytes;
 use quorate_core::{
@@ -280,6 +281,49 @@ fn objects_to_a_timeout_on_a_clear_way() {
         event: &event,
     };
     objects(&mut sim, &seen, "messaging", "was never handed over");
+}
+
+/// One of three is cut off, and all of them are needed. The first one sends something to all meanwhile, which ends so
+/// long after they have met again. Returns when they have, on the first one's clock.
+fn reunited(at: Option<Instant>) -> (Sim, Instant) {
+    let schedule = Schedule {
+        cluster_size: 5,
+        ..Schedule::calm(7, 3)
+    };
+    let mut sim = Sim::builder().schedule(schedule).collect_violations().build();
+    sim.run_for(secs(10));
+    sim.partition(&[A, B], &[C]);
+    sim.run_for(secs(20));
+    assert!(!sim.node_of(A).has_quorum());
+    let deadline = at.map_or(clock(&sim) + secs(60), |at| at + Duration::from_micros(20));
+    sim.with(A, |cx| cx.send(Target::All, "one", Some(deadline)))
+        .expect("it waits");
+    sim.run_for(secs(10));
+    sim.heal();
+    assert!(sim.run_until(secs(30), |sim| sim.node_of(A).has_quorum()));
+    let met = clock(&sim);
+    sim.run_for(secs(5));
+    (sim, met)
+}
+
+/// What waits for a quorum is under way to nobody: its way may have been clear for as long as it likes.
+#[test]
+fn what_gets_a_quorum_too_late_may_time_out() {
+    let (_, met) = reunited(None);
+    let (sim, again) = reunited(Some(met));
+    assert_eq!(again, met);
+    let timed_out = |(_, event): &&(Instant, Event)| {
+        matches!(
+            event,
+            Event::SendDone {
+                to: Some(_),
+                result: Err(DeliveryError::Timeout),
+                ..
+            }
+        )
+    };
+    assert_eq!(sim.events(A).iter().filter(timed_out).count(), 2);
+    assert_eq!(sim.violations(), []);
 }
 
 #[test]
