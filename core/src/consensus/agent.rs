@@ -91,6 +91,8 @@ pub(crate) struct Consensus {
     election_at: Instant,
     /// When the leader was last heard of.
     leader_heard: Option<Instant>,
+    /// A wait for the next `Open` began in the present call, or in the last one.
+    wait_began: bool,
     /// The founder that this life has voted for, and when it was last heard of.
     bound: Option<(Life, Instant)>,
     standing: Option<Standing>,
@@ -140,6 +142,7 @@ impl Consensus {
             turn: 0,
             election_at: now,
             leader_heard: None,
+            wait_began: false,
             bound: None,
             standing: None,
             stood: false,
@@ -353,6 +356,11 @@ impl Consensus {
             return;
         }
         self.soon = false;
+        // **SAFETY (grace)** The clock was read before the call in which the entry was made, maybe long before: by the
+        // reading for this call the entry was there.
+        if core::mem::take(&mut self.wait_began) {
+            self.replica.wait_from(cx.now);
+        }
         self.sightings.expire(cx.now, cx.config);
         self.peers.retain(|_, peer| {
             let window = cx.config.heartbeat_timeout;

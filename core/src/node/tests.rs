@@ -308,17 +308,62 @@ fn a_longer_lease_is_not_told_of_after_a_shorter_one_was_set() {
         core::iter::from_fn(|| node.poll_event()).filter(granted).count(),
         2
     );
-    let renewed = |id| {
-        let until = at(20_000);
-        Event::Lock(LockEvent::Renewed { id, until })
-    };
-    // The other parts have looked at some already, and not at the others.
-    node.events.extend([renewed(a), renewed(b), Event::Ready]);
-    node.settle(at(3_000));
-    node.events.extend([renewed(a), renewed(b)]);
+    let renewed = |id, until| Event::Lock(LockEvent::Renewed { id, until });
+    let risky = |id, until| Event::Lock(LockEvent::AtRisk { id, until });
+    let told = |node: &mut Node| core::iter::from_fn(|| node.poll_event()).collect::<Vec<_>>();
+    // A longer lease takes nothing back: it was believed in until then before, and whoever is not told of that takes
+    // the lock for lost too early.
+    node.events.extend([renewed(a, at(5_000)), risky(a, at(5_000))]);
+    node.set_lock_ttl(at(3_000), a, Duration::from_secs(20)).unwrap();
+    assert_eq!(told(node), [renewed(a, at(5_000)), risky(a, at(5_000))]);
+    // A shorter one counts at once, also for what is told of only now.
+    node.events.extend([
+        renewed(a, at(4_000)),
+        renewed(a, at(20_000)),
+        renewed(b, at(20_000)),
+    ]);
+    node.events.extend([risky(a, at(20_000)), Event::Ready]);
     node.set_lock_ttl(at(3_000), a, Duration::from_secs(2)).unwrap();
-    let left: Vec<_> = core::iter::from_fn(|| node.poll_event()).collect();
-    assert_eq!(left, [renewed(b), Event::Ready, renewed(b)]);
-    assert_eq!(node.examined, 0);
+    let most = at(4_980);
+    let expected = [
+        renewed(a, at(4_000)),
+        renewed(a, most),
+        renewed(b, at(20_000)),
+        risky(a, most),
+        Event::Ready,
+    ];
+    assert_eq!(told(node), expected);
     assert!(node.set_lock_ttl(at(3_000), a, Duration::ZERO).is_err());
+}
+
+/// A process that is stopped between the reading of its clock and the founding of its group.
+#[test]
+fn the_wait_of_a_founder_begins_when_its_group_is_there() {
+    use crate::locks::{LockEvent, LockRequest};
+
+    let max_ttl = Duration::from_secs(2);
+    let alone = config().cluster_size(1_u8).allow_observers(true).max_ttl(max_ttl);
+    let mut node = node(alone, 1);
+    let mut read = at(0);
+    while node.stats().groups_founded == 0 {
+        read = node.poll_timeout().expect("it is to found a group");
+        node.handle_timeout(read);
+    }
+    // What it reads next tells how late it was, and with it began what nobody else must believe in.
+    let founded = read + Duration::from_secs(60);
+    let mut asked = None;
+    let mut granted = |node: &mut Node, until: Instant| {
+        while let Some(due) = node.poll_timeout().filter(|&due| due <= until) {
+            node.handle_timeout(due.max(founded));
+        }
+        if asked.is_none() {
+            let request = LockRequest::new("a").wait(Duration::from_secs(60));
+            asked = Some(node.lock(until, request).unwrap());
+        }
+        let granted = |event: &Event| matches!(event, Event::Lock(LockEvent::Granted { .. }));
+        core::iter::from_fn(|| node.poll_event()).any(|event| granted(&event))
+    };
+    assert!(!granted(&mut node, founded));
+    assert!(!granted(&mut node, founded + max_ttl));
+    assert!(granted(&mut node, founded + max_ttl * 2));
 }

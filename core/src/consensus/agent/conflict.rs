@@ -79,5 +79,6 @@ impl Consensus {
         if !self.replica.close(cx.now) {
             self.replica.prolong_close(cx.now);
         }
+        self.wait_began = true;
     }
 }

@@ -204,7 +204,10 @@ impl Consensus {
         let wall = self.wall.after(cx.now - self.started);
         let mut out = Output::default();
         match self.replica.found(cx.now, wall, &mut out) {
-            Ok(_) => cx.stats.groups_founded += 1,
+            Ok(_) => {
+                cx.stats.groups_founded += 1;
+                self.wait_began = true;
+            }
             Err(FoundError::TooFewVotes) => self.replica.withdraw(),
             Err(FoundError::TokensExhausted) => {
                 self.replica.withdraw();

@@ -546,9 +546,14 @@ impl Replica {
 
     /// The other group still has a quorum: the wait begins anew.
     pub fn prolong_close(&mut self, now: Instant) {
-        if let Some(part) = &mut self.part
-            && part.gate() == Some(false)
-        {
+        if self.part.as_ref().is_some_and(|part| part.gate() == Some(false)) {
+            self.wait_from(now);
+        }
+    }
+
+    /// The wait for the next `Open` counts from here, and not from earlier.
+    pub fn wait_from(&mut self, now: Instant) {
+        if let Some(part) = &mut self.part {
             part.waits_from = part.waits_from.max(now);
         }
     }
