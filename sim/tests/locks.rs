@@ -1,7 +1,7 @@
 //! Locks as users see them, on clusters of simulated hosts.
 
 use quorate_core::{LockError, LockEvent, LockRequest, Role};
-use quorate_sim::{App, Cx, Duration, Event, Instant, NodeIndex, Schedule, Sim};
+use quorate_sim::{App, Cx, Duration, Event, Instant, NodeIndex, Schedule, Sim, config};
 
 /// Asks for one lock, and gives it back a millisecond after it was granted.
 #[derive(Default)]
@@ -129,9 +129,16 @@ fn a_client_without_a_way_to_the_leader_asks_through_others() {
     }
 }
 
-/// A holder says goodbye while nobody can decide that its lock is free. The next leader has heard of it before it led.
+/// A holder says goodbye while nobody can decide that its lock is free. The next leader has heard of it before it led:
+/// long after it knew of the holder, and before it did.
 #[test]
 fn a_goodbye_counts_though_its_leader_died_with_it() {
+    for known in [Duration::from_secs(2), Duration::from_millis(5)] {
+        goodbye_before_the_leader_died(known);
+    }
+}
+
+fn goodbye_before_the_leader_died(known: Duration) {
     let mut sim = calm_with(Duration::from_secs(60));
     let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
     let leader = (0..4).map(NodeIndex).find(leads).expect("there is one");
@@ -145,17 +152,21 @@ fn a_goodbye_counts_though_its_leader_died_with_it() {
         .wait(Duration::from_secs(60))
         .ttl(Duration::from_secs(30));
     sim.with(holder, |cx| cx.lock(request.clone())).unwrap();
-    sim.run_for(Duration::from_millis(100));
-    for &waiter in &others {
-        sim.with(waiter, |cx| cx.lock(request.clone())).unwrap();
-    }
-    sim.run_for(Duration::from_secs(2));
+    sim.run_for(known);
+    let has = |(_, event): (_, &LockEvent)| matches!(event, LockEvent::Granted { .. });
+    assert!(locks(&sim, holder).any(has));
+    let machine = |node| sim.node_of(node).replica().machine().expect("there is a group");
+    let knows = others.iter().all(|&node| machine(node).table.locks().len() > 0);
+    assert_eq!(knows, known > Duration::from_secs(1));
     sim.cut(leader, others[0]);
     sim.cut(leader, others[1]);
     let left = sim.now();
     sim.with(holder, |cx| cx.leave());
     sim.run_for(Duration::from_millis(200));
     sim.crash(leader);
+    for &waiter in &others {
+        sim.with(waiter, |cx| cx.lock(request.clone())).unwrap();
+    }
     sim.run_for(Duration::from_secs(60));
     let granted = others.iter().flat_map(|&node| locks(&sim, node));
     let first = granted
@@ -412,4 +423,94 @@ fn the_table_forgets_who_is_gone() {
     assert!(new.iter().all(|&node| known(&sim, node)));
     sim.run_for(3 * max_ttl);
     assert!(!new.iter().any(|&node| known(&sim, node)));
+}
+
+/// A voter without a seat holds a lock, its leader dies, and the one way that is cut is that to the next leader.
+#[test]
+fn who_has_no_seat_keeps_its_lock_without_a_way_to_the_next_leader() {
+    let mut tried = 0;
+    for (seed, cut) in [(1, 0), (1, 1), (2, 0), (2, 1)] {
+        let schedule = Schedule {
+            cluster_size: 3,
+            surge: 1,
+            max_ttl: Duration::from_secs(10),
+            ..Schedule::calm(seed, 4)
+        };
+        let mut sim = Sim::builder().schedule(schedule).build();
+        sim.run_for(Duration::from_secs(20));
+        let leads = |sim: &Sim, node: NodeIndex| sim.node_of(node).replica().leadership().is_some();
+        let all = || (0..4).map(NodeIndex);
+        let leader = all().find(|&node| leads(&sim, node)).expect("there is one");
+        let outside = all().find(|&node| !sim.node_of(node).replica().is_seated());
+        let outside = outside.expect("there are three seats");
+        let others: Vec<_> = all().filter(|&node| node != leader && node != outside).collect();
+        let request = LockRequest::new("a").wait(Duration::from_secs(5));
+        sim.with(outside, |cx| cx.lock(request)).unwrap();
+        sim.run_for(Duration::from_secs(1));
+        sim.cut(outside, others[cut]);
+        sim.crash(leader);
+        sim.run_for(Duration::from_secs(30));
+        if !leads(&sim, others[cut]) {
+            continue;
+        }
+        tried += 1;
+        let asked = sim.now();
+        let request = LockRequest::new("b").wait(Duration::from_secs(5));
+        sim.with(outside, |cx| cx.lock(request)).unwrap();
+        sim.run_for(Duration::from_secs(2));
+        let granted =
+            |(at, event): &(_, &LockEvent)| *at > asked && matches!(event, LockEvent::Granted { .. });
+        assert!(locks(&sim, outside).any(|event| granted(&event)));
+        let lost = |event: &LockEvent| matches!(event, LockEvent::Lost { .. });
+        assert!(!locks(&sim, outside).any(|(_, event)| lost(event)));
+        sim.heal();
+        sim.run_for(Duration::from_secs(10));
+        sim.finish();
+        assert_eq!(sim.violations(), []);
+    }
+    assert!(tried > 0);
+}
+
+/// Without a quorum a leader goes to a younger group of which only a newcomer has heard, and which is gone already.
+#[test]
+fn who_follows_a_leader_that_went_to_a_lost_group_takes_over() {
+    let mut sim = Sim::new(5);
+    let founder = sim.start(config());
+    sim.run_for(Duration::from_secs(5));
+    let leader = sim.start(config());
+    let ways = [founder, leader].map(|node| sim.addr(node).to_string());
+    sim.run_for(Duration::from_secs(5));
+    let follower = sim.start(config().seed(&ways[1]));
+    sim.run_for(Duration::from_secs(5));
+    let newcomer = sim.start(config().seed(&ways[0]).seed(&ways[1]));
+    let group = |sim: &Sim, node| sim.node_of(node).replica().group();
+    let (young, old) = (group(&sim, founder), group(&sim, leader));
+    assert!(young.is_some() && old.is_some() && young != old && group(&sim, follower) == old);
+    sim.cut(newcomer, leader);
+    sim.cut(newcomer, follower);
+    let met = sim.run_until(Duration::from_secs(5), |sim| {
+        let usage = sim.node_of(newcomer).usage();
+        usage
+            .rows()
+            .iter()
+            .any(|row| row.name == "sightings" && row.used > 0)
+    });
+    assert!(met && group(&sim, newcomer).is_none());
+    sim.crash(founder);
+    sim.heal();
+    sim.cut(newcomer, follower);
+    let gone = sim.run_until(Duration::from_secs(3), |sim| group(sim, leader).is_none());
+    assert!(gone && group(&sim, follower) == old);
+    sim.run_for(Duration::from_secs(15));
+    for node in [leader, follower, newcomer] {
+        let request = LockRequest::new("a").wait(Duration::from_secs(60));
+        let id = sim.with(node, |cx| cx.lock(request)).unwrap();
+        sim.run_for(Duration::from_secs(5));
+        assert!(locks(&sim, node).any(|(_, event)| matches!(event, LockEvent::Granted { .. })));
+        sim.with(node, |cx| cx.unlock(id)).unwrap();
+    }
+    sim.heal();
+    sim.run_for(Duration::from_secs(10));
+    sim.finish();
+    assert_eq!(sim.violations(), []);
 }

@@ -33,6 +33,8 @@ pub(super) struct Reign {
     answered: BTreeMap<Life, Instant>,
     /// Since when there are learners.
     learning: BTreeMap<Life, Instant>,
+    /// Whether it has begun to answer for locks.
+    pub(super) serves: bool,
 }
 
 impl Reign {
@@ -44,6 +46,7 @@ impl Reign {
             confirmed: None,
             answered: BTreeMap::new(),
             learning: BTreeMap::new(),
+            serves: false,
         }
     }
 
@@ -91,7 +94,6 @@ impl Consensus {
             .map_or(0, |leadership| leadership.round());
         self.reign = Some(Reign::new(now, now + config.consensus_heartbeat, round));
         self.soon = true;
-        self.note_absent_owners(now);
     }
 
     /// A follower or learner has answered.

@@ -12,10 +12,10 @@ use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
 
-/// Somebody who is gone, and whom the table of locks knows still.
+/// Somebody who is gone, and whom the table of locks knows still, or is about to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone {
-    /// When a leader sees to it next.
+    /// When a leader sees to it next; before there is one, when it is to.
     at: Instant,
     /// Whether it said goodbye.
     left: bool,
@@ -119,6 +119,7 @@ impl Consensus {
     /// Does what is due for a leader of locks.
     pub(super) fn leases_due(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
+        self.note_absent_owners(now);
         let mut out = Output::default();
         if self.replica.locks_timeout().is_some_and(|at| at <= now) {
             self.replica.locks_due(now, &mut out);
@@ -147,23 +148,30 @@ impl Consensus {
     /// A process has gone. Who has said goodbye believes in nothing any more; whoever else is gone may only be cut off.
     pub(super) fn owner_gone(&mut self, now: Instant, node: NodeId, reason: LeaveReason) {
         let table = self.replica.machine().map(|machine| &machine.table);
-        // Also those that another leader has seen to.
+        let knows = |node| table.is_some_and(|table| table.knows(node));
+        let grace = self.replica.rules().grace;
+        // Not those that another leader has seen to. A follower may apply what the leader has granted to somebody only
+        // after that one has said goodbye.
         self.gone
-            .retain(|&node, _| table.is_some_and(|table| table.knows(node)));
-        if table.is_some_and(|table| table.knows(node)) {
-            let left = reason == LeaveReason::Left || planted(PlantedBug::FailedOwnersFreed);
-            let wait = if left {
-                Duration::ZERO
-            } else {
-                self.replica.rules().grace * 2
-            };
+            .retain(|&node, gone| knows(node) || (gone.left && now < gone.at + grace));
+        let left = reason == LeaveReason::Left || planted(PlantedBug::FailedOwnersFreed);
+        if knows(node) || (left && table.is_some()) {
+            let wait = if left { Duration::ZERO } else { grace * 2 };
             self.soon |= left;
             self.gone.insert(node, Gone { at: now + wait, left });
         }
     }
 
-    /// A new leader may have become a member after others had gone: it has not seen them go.
-    pub(super) fn note_absent_owners(&mut self, now: Instant) {
+    /// A leader that begins to serve may have become a member after others had gone: it has not seen them go. It has
+    /// applied by then what earlier leaders have granted.
+    fn note_absent_owners(&mut self, now: Instant) {
+        let Some(reign) = self.reign.as_mut().filter(|reign| !reign.serves) else {
+            return;
+        };
+        reign.serves = self.replica.serves_locks();
+        if !reign.serves {
+            return;
+        }
         let Some(machine) = self.replica.machine() else {
             return;
         };

@@ -116,10 +116,15 @@ impl Consensus {
     /// youngest group.
     pub(super) fn leader_to_ask(&self, now: Instant, config: &Config) -> Option<(Group, Life)> {
         let own = self.replica.group().zip(self.replica.leader());
-        own.or_else(|| {
+        let Some((group, leader)) = own else {
             let foremost = self.foremost(self.sightings.live(now, config))?;
-            Some((foremost.group, foremost.leader))
-        })
+            return Some((foremost.group, foremost.leader));
+        };
+        // Who has no seat never campaigns: that another one leads now it hears of that one, or of others if cut off.
+        let outside = !self.replica.is_seated() && self.replica.leadership().is_none();
+        let seen = self.sightings.get(group).filter(|_| outside);
+        let newer = seen.filter(|seen| Some(seen.confirmed) > self.leader_heard);
+        Some((group, newer.map_or(leader, |seen| seen.leader)))
     }
 
     pub(super) fn draws_due(&mut self, cx: &mut Context<'_>) {
