@@ -178,6 +178,8 @@ pub struct Leases {
     pending: VecDeque<Pending>,
     /// Tokens that were taken from holders who have not stopped, and when they are told again.
     revoked: BTreeMap<u64, Instant>,
+    /// Who is to hear that a token was taken, once that is applied, and whether at once.
+    revoking: BTreeMap<u64, BTreeSet<(Life, u64, bool)>>,
     watches: Watches,
     /// Whether the group grants, as far as entries are applied.
     open: bool,
@@ -238,6 +240,7 @@ impl Leases {
         }
         self.ended.remove(&token);
         self.revoked.remove(&token);
+        self.revoking.remove(&token);
     }
 
     fn has_ended(&self, token: u64) -> bool {
@@ -340,7 +343,8 @@ impl Leases {
                 deeds.replies.push((to, Answer::Page { request, page }));
             }
             Question::Revoke { request, token } => {
-                let held = cx.table.records().any(|record| record.token == token);
+                let revoked = cx.holder(token).is_some_and(|holder| holder.revoked);
+                let held = revoked || cx.table.records().any(|record| record.token == token);
                 deeds.replies.push((to, Answer::Revoked { request, held }));
             }
         }

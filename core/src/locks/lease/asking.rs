@@ -72,7 +72,7 @@ impl Leases {
                 token,
                 at_once,
             } => {
-                self.revoke(cx, from, token, at_once, deeds);
+                self.revoke(cx, from, request, token, at_once, deeds);
                 let question = Question::Revoke { request, token };
                 if cx.holder(token).is_none_or(|holder| holder.revoked && !at_once) {
                     self.answer_after(round, from, question, deeds);
@@ -217,13 +217,25 @@ impl Leases {
     }
 
     /// Takes a lock from its holder. Asked again while that is not decided, it changes nothing.
-    fn revoke(&mut self, cx: &At<'_>, from: Life, token: u64, at_once: bool, deeds: &mut Deeds) {
+    fn revoke(
+        &mut self,
+        cx: &At<'_>,
+        from: Life,
+        request: u64,
+        token: u64,
+        at_once: bool,
+        deeds: &mut Deeds,
+    ) {
         let held = |holder: &Holder| at_once || !holder.revoked;
         if !cx.holder(token).is_some_and(held) || self.ended.contains(&token) {
             return;
         }
         let by = from.node;
         deeds.changes.push(Change::Revoke { by, token, at_once });
+        self.revoking
+            .entry(token)
+            .or_default()
+            .insert((from, request, at_once));
         if at_once {
             self.ended.insert(token);
             self.grant_next_of(cx, token, deeds);

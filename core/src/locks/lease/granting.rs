@@ -7,6 +7,7 @@ use crate::locks::ask::{Answer, Denial};
 use crate::locks::change::{Change, Effect};
 use crate::locks::key::Key;
 use crate::planted::{PlantedBug, planted};
+use alloc::collections::BTreeSet;
 
 impl Leases {
     /// A process is gone and may be only cut off. If it holds and waits for nothing, it is forgotten.
@@ -169,7 +170,20 @@ impl Leases {
                     None => deeds.replies.push((owner, Answer::Cancelled { request })),
                 }
             }
-            Effect::Revoked { owner, token } => self.tell_revoked(cx.now, owner, token, deeds),
+            Effect::Revoked { owner, token } => {
+                // Who took it at once hears of it when nobody has it any more.
+                let (held, stays) = (true, cx.holder(token).is_some());
+                let asked = self.revoking.remove(&token).unwrap_or_default();
+                let (waits, told): (BTreeSet<_>, BTreeSet<_>) =
+                    asked.into_iter().partition(|&(_, _, at_once)| at_once && stays);
+                for (to, request, _) in told {
+                    deeds.replies.push((to, Answer::Revoked { request, held }));
+                }
+                if !waits.is_empty() {
+                    self.revoking.insert(token, waits);
+                }
+                self.tell_revoked(cx.now, owner, token, deeds);
+            }
         }
     }
 

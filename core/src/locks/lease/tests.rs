@@ -397,6 +397,81 @@ fn a_lock_that_is_taken_goes_on_when_its_holder_has_stopped_or_its_lease_is_over
     }
 }
 
+/// The table keeps a record of the last 64 only.
+#[test]
+fn each_of_many_that_are_taken_at_once_is_told_of() {
+    const MANY: u64 = 100;
+    for at_once in [false, true] {
+        let mut leader = Leader::new(0);
+        for request in 1..=MANY {
+            leader.acquire(0, 1, request, wish(&alloc::format!("{request}")));
+        }
+        leader.commit(0);
+        leader.replies();
+        for request in 1..=MANY {
+            let token = 100 + request;
+            leader.ask(
+                1000,
+                3,
+                &Ask::Revoke {
+                    request,
+                    token,
+                    at_once,
+                },
+            );
+        }
+        leader.commit(1000);
+        let told = leader.replies();
+        let taken = |&request: &u64| told.contains(&(life(3), Answer::Revoked { request, held: true }));
+        assert_eq!((1..=MANY).filter(taken).count() as u64, MANY);
+        // Whoever takes one at once hears of it when nobody has it any more, also if another one took it before.
+        let taken = Answer::Revoked {
+            request: 9,
+            held: true,
+        };
+        if !at_once {
+            leader.acquire(1000, 2, 1, wish("b"));
+            leader.commit(1000);
+            let token = leader.table.granted(life(2), 1).unwrap();
+            let ask = |at_once| Ask::Revoke {
+                request: 9,
+                token,
+                at_once,
+            };
+            leader.ask(1100, 3, &ask(false));
+            leader.ask(1100, 4, &ask(true));
+            leader.replies();
+            let later = leader.appended.split_off(1);
+            leader.commit(1100);
+            let told = leader.replies();
+            assert!(told.contains(&(life(3), taken.clone())) && !told.contains(&(life(4), taken.clone())));
+            leader.appended = later;
+            leader.commit(1100);
+            assert!(leader.replies().contains(&(life(4), taken)));
+        }
+        // An answer may be lost: who asks again is told the same, while they are held.
+        if !at_once {
+            leader.ask(
+                1200,
+                3,
+                &Ask::Revoke {
+                    request: 1,
+                    token: 101,
+                    at_once,
+                },
+            );
+            leader.round();
+            assert!(leader.replies().contains(&(
+                life(3),
+                Answer::Revoked {
+                    request: 1,
+                    held: true
+                }
+            )));
+        }
+    }
+}
+
 /// Else the one that is refused would be appended again and again.
 #[test]
 fn nothing_is_appended_for_who_waits_while_the_group_is_closed() {
