@@ -519,7 +519,8 @@ impl Node {
     }
 
     /// Gives a lock back, which [`LockEvent::Released`](crate::LockEvent::Released) confirms at once: this node believes
-    /// in it no longer, and the group is told until it has heard. A request that is still open fails with
+    /// in it no longer, and the group is told until it has heard. If the lease was over by then, it is
+    /// [`LockEvent::Lost`](crate::LockEvent::Lost) instead. A request that is still open fails with
     /// [`LockError::Cancelled`], and leaves nothing behind.
     ///
     /// # Errors
@@ -541,9 +542,10 @@ impl Node {
         let millis = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
         let result = self.consensus.set_lock_ttl(context!(self, now), id, millis);
         let result = result.map_err(|error| error.of_ttl(ttl));
-        if result.is_ok() {
-            self.withdraw_renewals(id);
+        if let Ok(until) = result {
+            self.shorten_untold(id, until);
         }
+        let result = result.map(drop);
         self.settle(now);
         self.journal
             .command(|| journal::Command::SetLockTtl { id, ttl, result });

@@ -194,7 +194,12 @@ impl Client {
             let held = self.stop(token);
             let until = held.as_ref().map_or(now, |held| held.until);
             self.let_go(now, token, held.map(|held| held.key), until);
-            out.events.push(LockEvent::Released { id });
+            // After a pause the end of the lease may not have been noticed: it was lost before it was given back.
+            let reason = LostReason::Expired;
+            out.events.push(match until <= now {
+                true => LockEvent::Lost { id, token, reason },
+                false => LockEvent::Released { id },
+            });
             self.rearm();
             return Ok(());
         }
@@ -211,20 +216,22 @@ impl Client {
     }
 
     /// Wants a lease of another length from here on. A longer one is asked of the leader; a shorter one is believed
-    /// in at once.
-    pub fn set_ttl(&mut self, now: Instant, id: LockId, ttl: u32) -> Result<(), LockError> {
+    /// in at once. Returns until when the lock is believed in now.
+    pub fn set_ttl(&mut self, now: Instant, id: LockId, ttl: u32) -> Result<Instant, LockError> {
         self.check_ttl(ttl)?;
         let token = self.token_of(id).ok_or(LockError::UnknownId)?;
         let less = self.until(now, ttl);
+        let mut until = less;
         self.change(token, |held| {
             held.raising |= ttl > held.ttl;
             if ttl < held.ttl {
                 held.until = held.until.min(less);
             }
             (held.ttl, held.renew_at) = (ttl, now);
+            until = held.until;
         });
         self.rearm();
-        Ok(())
+        Ok(until)
     }
 
     fn token_of(&self, id: LockId) -> Option<u64> {
@@ -506,7 +513,8 @@ impl Client {
 
     /// What is asked for may have been given back by this client, in words that are lost or late. Those go first now, so
     /// that it is not refused because of itself. Over a network that changes the order, or over several other members,
-    /// the request may overtake them still: then they are told with its next try.
+    /// the request may overtake them still: then one that does not wait is refused, and one that waits has its turn when
+    /// they arrive.
     fn tell_what_is_asked_for_again(&mut self, now: Instant) {
         if self.leader.is_none() {
             return;

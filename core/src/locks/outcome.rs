@@ -167,7 +167,7 @@ pub enum LockEvent {
         /// Until when, unless it is renewed.
         until: Instant,
     },
-    /// It is held for longer.
+    /// It is held for longer; for no longer than was told, if a shorter lease was set before this was told.
     Renewed {
         /// The lock.
         id: LockId,

@@ -160,17 +160,20 @@ impl Node {
         }
     }
 
-    /// A longer lease from before must not be told of after a shorter one was set. How long that lasts, the next
-    /// renewal tells, which is on its way.
-    pub(super) fn withdraw_renewals(&mut self, lock: LockId) {
-        let (mut at, mut examined) = (0, self.examined);
-        self.events.retain(|event| {
-            let withdrawn = matches!(*event, Event::Lock(LockEvent::Renewed { id, .. }) if id == lock);
-            examined -= usize::from(withdrawn && at < self.examined);
-            at += 1;
-            !withdrawn
-        });
-        self.examined = examined;
+    /// What is not told yet of a lock must tell of no more than what is believed in after a shorter lease was set, and
+    /// of no less: a belief that is over never comes back, so one that lasts must not be told of too late.
+    pub(super) fn shorten_untold(&mut self, lock: LockId, most: Instant) {
+        for event in &mut self.events {
+            if let Event::Lock(
+                LockEvent::Granted { id, until, .. }
+                | LockEvent::Renewed { id, until }
+                | LockEvent::AtRisk { id, until },
+            ) = event
+                && *id == lock
+            {
+                *until = (*until).min(most);
+            }
+        }
     }
 
     /// Tells the other parts what follows from the events that came up.

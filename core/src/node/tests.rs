@@ -294,7 +294,7 @@ quickcheck! {
 }
 
 #[test]
-fn a_longer_lease_is_not_told_of_after_a_shorter_one_was_set() {
+fn what_is_told_late_tells_of_the_lease_that_counts_now() {
     use crate::locks::{LockEvent, LockRequest};
 
     let mut nodes = vec![(addr(1), node(config(), 1))];

@@ -175,6 +175,7 @@ impl Locks {
                     // A shorter lease counts at once.
                     let most = world.clock(process.host) + counted(*ttl, process.config.drift_permille);
                     belief.until = belief.until.min(most);
+                    belief.shortened = true;
                 }
                 Ok(())
             }
@@ -259,6 +260,18 @@ impl Locks {
                     _ => Situation::LockAbandoned,
                 });
                 let belief = self.ended(world, node, id)?;
+                // It may have been over when it was given back.
+                let local = world.clock(world.process(node).host);
+                let ending = self.clients.get_mut(&node).map(|client| &mut client.ending);
+                if reason == LostReason::Expired && ending.is_some_and(|ending| ending.remove(&id)) {
+                    ensure(belief.until <= local, || {
+                        format!(
+                            "{} gave back {id:?} and is told that it was lost, though it had it until {:?}",
+                            who(world, node),
+                            belief.until
+                        )
+                    })?;
+                }
                 ensure(belief.token == token, || {
                     format!(
                         "{} loses {id:?} with token {token}, and has it with token {}",
@@ -434,6 +447,7 @@ impl Locks {
             asked: asked.at,
             ttl,
             until,
+            shortened: false,
             term: ledger.newest_term(),
         };
         let others = self.clients.values().flat_map(|client| client.held.values());
@@ -461,8 +475,8 @@ impl Locks {
         let consensus = self.consensus.clone();
         let consensus = consensus.borrow();
         let belief = self.belief(world, node, id)?;
-        let fits =
-            belief.until > local && until > belief.until && until.saturating_since(local) <= belief.ttl;
+        let later = until > belief.until || (until == belief.until && belief.shortened);
+        let fits = belief.until > local && later && until.saturating_since(local) <= belief.ttl;
         ensure(fits, || {
             format!(
                 "{} may believe in {} until {until:?} in place of {:?}, and its clock shows {local:?}; the longest ttl it wanted is {:?}",

@@ -92,17 +92,17 @@ impl Consensus {
         Ok(())
     }
 
-    /// Wants leases of another length for a lock that is held, in milliseconds.
+    /// Wants leases of another length for a lock that is held, in milliseconds. Returns until when it is believed in now.
     pub(crate) fn set_lock_ttl(
         &mut self,
         cx: &mut Context<'_>,
         id: LockId,
         ttl: u32,
-    ) -> Result<(), LockError> {
-        self.client.set_ttl(cx.now, id, ttl)?;
+    ) -> Result<Instant, LockError> {
+        let until = self.client.set_ttl(cx.now, id, ttl)?;
         // What several commands ask for goes out together.
         self.rearm(cx.now, cx.config);
-        Ok(())
+        Ok(until)
     }
 
     /// Does what is due for the client of this node.

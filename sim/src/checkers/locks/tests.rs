@@ -307,6 +307,15 @@ fn ends_of_what_is_not_held_or_was_not_given_back() {
     watched.command(A, &Command::Unlock { id, result: Ok(()) });
     watched.0.run_for(secs(1));
     watched.objected("and is not told so");
+    let mut watched = Watched::new();
+    let (id, _, token, _) = watched.take(A, a());
+    watched.command(A, &Command::Unlock { id, result: Ok(()) });
+    let reason = LostReason::Expired;
+    watched.tell_objects(
+        A,
+        LockEvent::Lost { id, token, reason },
+        "told that it was lost, though it had it",
+    );
 }
 
 #[test]
@@ -329,6 +338,13 @@ fn renewals_that_revive_or_shorten_or_last_too_long() {
     watched.command(A, &Command::SetLockTtl { id, ttl, result });
     let event = renew(&watched, id, secs(1));
     watched.tell_objects(A, event, "the longest ttl it wanted");
+    // What was to be told before a shorter lease was set tells of that one.
+    let mut watched = Watched::new();
+    let (id, ..) = watched.take(A, a());
+    let ttl = secs(1);
+    watched.command(A, &Command::SetLockTtl { id, ttl, result });
+    let event = renew(&watched, id, secs(0));
+    watched.tell(A, event);
 }
 
 #[test]
