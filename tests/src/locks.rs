@@ -253,8 +253,8 @@ pub async fn wrong_requests<R: Runtime>() {
         (node.lock("k").ttl(2 * LONG), ttl(2 * LONG.as_millis())),
         (node.lock("k").ttl(Duration::MAX), ttl(Duration::MAX.as_millis())),
         (node.lock("k").units(2), units(2, 1)),
-        (node.read("k").units(5), units(5, 1)),
-        (node.write("k").units(1), units(1, 1)),
+        (node.read("k").units(5), LockError::NotDivisible),
+        (node.write("k").units(1), LockError::NotDivisible),
         (node.semaphore("k", 4).units(5), units(5, 4)),
         (node.semaphore("k", 0), units(1, 0)),
     ] {

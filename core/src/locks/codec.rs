@@ -240,7 +240,9 @@ fn put_filter(buf: &mut Vec<u8>, filter: &LockFilter) {
     });
     put_option(buf, filter.metadata.as_ref(), |buf, (name, value)| {
         put_key(buf, name);
-        put_key(buf, value);
+        // A filter with a longer one is refused.
+        buf.push(value.len() as u8);
+        buf.extend_from_slice(value.as_bytes());
     });
 }
 
@@ -254,7 +256,12 @@ fn read_filter(reader: &mut Reader<'_>) -> Option<LockFilter> {
         held: flags & 1 != 0,
         contested: flags & 2 != 0,
         expires_within: read_option(reader, Reader::u32)?,
-        metadata: read_option(reader, |reader| Some((read_key(reader)?, read_key(reader)?)))?,
+        metadata: read_option(reader, |reader| {
+            let name = read_key(reader)?;
+            let value = core::str::from_utf8(reader.short_bytes()?).ok()?;
+            Some((name, value.into()))
+        })?,
+        wrong: None,
     })
 }
 

@@ -5,16 +5,19 @@ mod tests;
 
 use super::codec::{MAX_PAGE_BYTES, row_len};
 use super::key::Key;
+use super::outcome::LockError;
 use super::table::Table;
 use crate::consensus::Life;
 use crate::id::NodeId;
 use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Bound;
 
-/// Which locks are wanted, given to [`Node::list_locks`](crate::Node::list_locks). All that is set has to fit.
+/// Which locks are wanted, given to [`Node::list_locks`](crate::Node::list_locks). All that is set has to fit. A filter that
+/// was given a pattern of a wrong length stays wrong, whatever is set afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct LockFilter {
     pub(crate) key: Option<Key>,
@@ -22,7 +25,9 @@ pub struct LockFilter {
     pub(crate) held: bool,
     pub(crate) contested: bool,
     pub(crate) expires_within: Option<u32>,
-    pub(crate) metadata: Option<(Key, Key)>,
+    pub(crate) metadata: Option<(Key, Box<str>)>,
+    /// What is wrong with it.
+    pub(crate) wrong: Option<LockError>,
 }
 
 impl LockFilter {
@@ -31,10 +36,11 @@ impl LockFilter {
         Self::default()
     }
 
-    /// Wants keys of this form, 1 to 255 bytes: `*` stands for any characters, `?` for one. A pattern
-    /// of another length is ignored.
+    /// Wants keys of this form, 1 to 255 bytes: `*` stands for any characters, `?` for one. With a pattern of another
+    /// length the list is refused ([`LockError::Pattern`]).
     #[must_use]
     pub fn key(mut self, pattern: &str) -> Self {
+        self.check("key", pattern, 1);
         self.key = Key::new(pattern);
         self
     }
@@ -67,11 +73,21 @@ impl LockFilter {
         self
     }
 
-    /// Wants holders and waiters with this metadata; in the value `*` and `?` stand for what they do in keys.
+    /// Wants holders and waiters with this metadata; in the value `*` and `?` stand for what they do in keys. The name
+    /// has 1 to 255 bytes, the pattern of the value at most 255; otherwise the list is refused ([`LockError::Pattern`]).
     #[must_use]
     pub fn metadata(mut self, name: &str, value: &str) -> Self {
-        self.metadata = Key::new(name).zip(Key::new(value));
+        self.check("name of metadata", name, 1);
+        self.check("value of metadata", value, 0);
+        self.metadata = Key::new(name).map(|name| (name, value.into()));
         self
+    }
+
+    fn check(&mut self, field: &'static str, pattern: &str, least: usize) {
+        let len = pattern.len();
+        if !(least..=255).contains(&len) {
+            self.wrong = Some(LockError::Pattern { field, len, least });
+        }
     }
 
     fn fits(&self, row: &LockRow) -> bool {

@@ -46,6 +46,19 @@ pub enum LockError {
         /// What there is.
         capacity: u32,
     },
+    /// Only semaphores have units to choose.
+    #[error("units of a lock to read and write cannot be chosen: a reader has one, a writer all")]
+    NotDivisible,
+    /// A pattern of a [filter](crate::LockFilter) is too long, or empty.
+    #[error("{field} of the filter has {len} bytes; it must have {least} to 255")]
+    Pattern {
+        /// Which one.
+        field: &'static str,
+        /// Its length.
+        len: usize,
+        /// The shortest that is allowed.
+        least: usize,
+    },
     /// Somebody holds it or waits for it.
     #[error("taken by {owner}, {waiting} wait for it")]
     Taken {
@@ -68,8 +81,10 @@ pub enum LockError {
     /// The table is full.
     #[error("the table of locks is full (max_locks, max_lock_bytes)")]
     TableFull,
-    /// This node has too many requests open.
-    #[error("this node has {MAX_WANTS} requests for locks open already")]
+    /// This node has too many of these open.
+    #[error(
+        "this node has {MAX_WANTS} of these open already: requests for locks, watches, or other questions"
+    )]
     TooManyRequests,
     /// The group grants nothing yet.
     #[error("the group does not grant locks yet: leases of an earlier one may still count")]

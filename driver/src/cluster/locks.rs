@@ -173,14 +173,16 @@ impl LockBuilder {
     }
 
     /// Asks for so many units of a [semaphore](Cluster::semaphore), 1 to its capacity. They are granted all at once.
-    /// Other locks have one unit: more are refused with [`LockError::Units`], and any number for [`Cluster::read`] and
-    /// [`Cluster::write`], where it would make one the other.
+    /// [`Cluster::lock`] has one unit: any other number is refused with [`LockError::Units`]. [`Cluster::read`] and
+    /// [`Cluster::write`] have none to choose: [`LockError::NotDivisible`].
     pub fn units(mut self, units: u32) -> Self {
-        let (usual, capacity) = (self.request.units, 1);
+        let capacity = self.request.capacity;
         if self.divisible {
             self.request.units = units;
+        } else if capacity != 1 {
+            self.wrong = Some(LockError::NotDivisible);
         } else {
-            self.wrong = (units != usual).then_some(LockError::Units { units, capacity });
+            self.wrong = (units != 1).then_some(LockError::Units { units, capacity });
         }
         self
     }

@@ -136,6 +136,16 @@ pub async fn filters<R: Runtime>() {
             "{filter:?}, {owner:?}"
         );
     }
+    let wrong = nodes[0]
+        .locks(new().metadata("who", "x".repeat(256).as_str()))
+        .all();
+    let error = soon::<R, _>("an answer", wrong)
+        .await
+        .expect_err("it is too long");
+    assert!(matches!(
+        error,
+        LockQueryError::Failed(LockError::Pattern { len: 256, .. })
+    ));
     drop(b);
     let b = soon::<R, _>("its turn", waits).await.expect("granted");
     drop((a, b, c));

@@ -50,6 +50,9 @@ impl Consensus {
         after: Option<LockCursor>,
     ) -> Result<LockId, LockError> {
         self.may_ask()?;
+        if let Some(wrong) = filter.wrong {
+            return Err(wrong);
+        }
         let deadline = cx.now + cx.config.message_timeout;
         let id = self.client.list(cx.now, filter, after, deadline)?;
         // What several commands ask for goes out together.

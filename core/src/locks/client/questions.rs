@@ -120,7 +120,10 @@ impl Client {
         deadline: Option<Instant>,
         ask: impl FnOnce(u64) -> Ask,
     ) -> Result<LockId, LockError> {
-        if self.questions.0.len() >= MAX_WANTS {
+        // Watches last, and must not be in the way of what is asked once.
+        let open = self.questions.0.values();
+        let same = open.filter(|question| question.deadline.is_some() == deadline.is_some());
+        if same.count() >= MAX_WANTS {
             return Err(LockError::TooManyRequests);
         }
         self.next += 1;

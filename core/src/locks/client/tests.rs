@@ -476,3 +476,39 @@ fn a_watch_tells_each_version_once_and_goes_on_until_it_is_given_up() {
     let mut out = ClientOutput::default();
     assert_eq!(client.release(at(1260), id, &mut out), Err(LockError::UnknownId));
 }
+
+#[test]
+fn what_is_given_back_after_its_end_was_lost() {
+    for (when, lost) in [(9_899, false), (9_900, true)] {
+        let mut client = client();
+        let id = client.acquire(at(0), wish(10_000), None).unwrap();
+        timeout(&mut client, 0);
+        answered(&mut client, 10, &granted(0, 10_000));
+        let mut out = ClientOutput::default();
+        client.release(at(when), id, &mut out).unwrap();
+        let (token, reason) = (101, LostReason::Expired);
+        let told = match lost {
+            true => LockEvent::Lost { id, token, reason },
+            false => LockEvent::Released { id },
+        };
+        assert_eq!(out.events, [told]);
+        assert_eq!(timeout(&mut client, when).events, [], "it is told once");
+    }
+}
+
+#[test]
+fn watches_are_not_in_the_way_of_what_is_asked_once() {
+    let mut client = client();
+    let key = || Key::new("a").unwrap();
+    for _ in 0..MAX_WANTS {
+        client.watch(at(0), key()).unwrap();
+    }
+    assert_eq!(client.watch(at(0), key()), Err(LockError::TooManyRequests));
+    for token in 1..=MAX_WANTS as u64 {
+        client.revoke(at(0), token, false, at(5000)).unwrap();
+    }
+    let list = |client: &mut Client| client.list(at(0), LockFilter::new(), None, at(5000));
+    assert_eq!(list(&mut client), Err(LockError::TooManyRequests));
+    timeout(&mut client, 5000);
+    assert!(list(&mut client).is_ok());
+}

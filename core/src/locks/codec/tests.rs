@@ -145,7 +145,8 @@ fn filter(g: &mut Gen) -> LockFilter {
         held: bool::arbitrary(g),
         contested: bool::arbitrary(g),
         expires_within: Option::arbitrary(g),
-        metadata: bool::arbitrary(g).then(|| (key(g), key(g))),
+        metadata: bool::arbitrary(g).then(|| (key(g), (*key(g)).into())),
+        wrong: None,
     }
 }
 

@@ -90,6 +90,22 @@ fn filters_choose_by_everything_that_is_set() {
         all(&table, &LockFilter::new().metadata("on", "web-*")),
         ["1 holds jobs/a", "3 waits for jobs/a"]
     );
+    // A value that is empty is something else than any value.
+    assert_eq!(all(&table, &LockFilter::new().metadata("on", "")), [""; 0]);
+    let pattern = |filter: LockFilter| filter.wrong;
+    let wrong = |field, len, least| Some(LockError::Pattern { field, len, least });
+    assert_eq!(pattern(LockFilter::new().key("")), wrong("key", 0, 1));
+    let long = "*".repeat(256);
+    assert_eq!(pattern(LockFilter::new().key(&long)), wrong("key", 256, 1));
+    let value = "value of metadata";
+    assert_eq!(
+        pattern(LockFilter::new().metadata("on", &long)),
+        wrong(value, 256, 0)
+    );
+    assert_eq!(
+        pattern(LockFilter::new().metadata("", "")),
+        wrong("name of metadata", 0, 1)
+    );
     // Tokens are 101, 202 and 303, and so are the milliseconds that are left.
     let soon = LockFilter::new().expires_within(Duration::from_millis(101));
     assert_eq!(all(&table, &soon), holders[1..2]);

@@ -170,7 +170,8 @@ impl Leader {
 ///
 /// A leader is told of two round trips after it was elected. While the group cannot be reached (no quorum), what was
 /// told is as old as that lasts. Leaders that followed each other faster, or faster than this is read, are left out:
-/// what it gives is always the newest. Ends when the node leaves. Is a handle.
+/// what it gives is always the newest. Ends when the node leaves, or may not ask any more (an observer that has met a
+/// cluster without `allow_observers`). Is a handle.
 #[derive(Debug)]
 pub struct Leaders {
     watch: LockWatch,
@@ -179,14 +180,15 @@ pub struct Leaders {
 
 impl Leaders {
     /// Waits until who leads is another one than was told last, nobody (`Some(None)`) being one of them; the first call
-    /// waits until it is known at all. `None` when the node leaves. Cancel safe: a dropped future has taken nothing.
+    /// waits until it is known at all. `None` at the end. Cancel safe: a dropped future has taken nothing.
     pub async fn next(&mut self) -> Option<Option<Leader>> {
         loop {
             let leader = match self.watch.next().await {
                 Ok(info) => info.and_then(|info| info.holders.first().and_then(Leader::of)),
                 Err(LockQueryError::Closed(_)) => return None,
-                // Nobody could tell: the next look may.
-                Err(LockQueryError::Failed(_)) => continue,
+                // Nobody could tell: the next look may, if there can be one.
+                Err(LockQueryError::Failed(error)) if error.retry_after().is_some() => continue,
+                Err(LockQueryError::Failed(_)) => return None,
             };
             if self.last.as_ref() != Some(&leader) {
                 self.last = Some(leader.clone());

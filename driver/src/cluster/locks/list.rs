@@ -33,7 +33,9 @@ impl Cluster {
     /// and the answer, up to about ten holders and waiters; more take several answers. Cancel safe.
     ///
     /// # Errors
-    /// [`LockQueryError`]; [`LockError::Key`] if it can be no key.
+    /// [`LockQueryError`]; [`LockError::Key`] if it can be no key, [`LockError::Timeout`] if the group does not answer
+    /// within `message_timeout` (for each of the answers), [`LockError::Observer`] if observers may take no locks,
+    /// [`LockError::TooManyRequests`] beyond 1,024 questions of this node at a time.
     pub async fn lock_info(&self, key: &str) -> Result<Option<LockInfo>, LockQueryError> {
         let key = LockKey::new(key).ok_or(LockError::Key { len: key.len() })?;
         let mut pages = self.locks(LockFilter::new().key(&key));
@@ -57,14 +59,15 @@ impl Cluster {
 
     /// Takes a lock from whoever holds it under this token. Its holder is told
     /// ([`LostReason::Revoked`](quorate_core::LostReason::Revoked)) and the next one gets the lock when it has said that
-    /// it stopped; if it is not heard of, at the end of its lease. Returns whether the token was taken from somebody, now or by an earlier call; `false` if nobody
-    /// held it.
+    /// it stopped; if it is not heard of, at the end of its lease. Returns whether the token was taken from somebody, now or
+    /// by an earlier call (the table keeps a record of the last 64); `false` if nobody held it.
     ///
     /// Safe: nobody believes in the lock beside another. For a holder that hangs, or a leaked guard. Cancel safe in that
     /// a dropped future has taken the lock or not.
     ///
     /// # Errors
-    /// [`LockQueryError`], which says whether it may have been taken all the same.
+    /// [`LockQueryError`], which says whether it may have been taken all the same; [`LockError::Timeout`] if the group
+    /// does not answer within `message_timeout`, otherwise as for [`Cluster::lock_info`].
     pub async fn force_release(&self, token: u64) -> Result<bool, LockQueryError> {
         self.revoke(token, false).await
     }
@@ -74,10 +77,11 @@ impl Cluster {
     ///
     /// **Not safe: two may believe that they hold the lock** until the former holder hears of it, at the latest at the
     /// end of its lease. Only a resource that checks tokens is protected. For a holder of which is known that it is dead
-    /// and whose long lease nobody wants to wait for. The table keeps a record of it.
+    /// and whose long lease nobody wants to wait for. The table keeps a record of it. Cancel safe as
+    /// [`Cluster::force_release`] is.
     ///
     /// # Errors
-    /// [`LockQueryError`], which says whether it may have been taken all the same.
+    /// Those of [`Cluster::force_release`].
     pub async fn force_release_unsafely(&self, token: u64) -> Result<bool, LockQueryError> {
         self.revoke(token, true).await
     }
@@ -96,7 +100,7 @@ impl Cluster {
 pub struct LockInfo {
     /// How much there is of it: 1 for [`Cluster::lock`], `u32::MAX` for reading and writing.
     pub capacity: u32,
-    /// Who holds it, by token.
+    /// Who holds it, by token. Nobody, if it is only waited for: after a change of leader, until who waits is heard of.
     pub holders: Vec<LockRow>,
     /// Who waits for it, the next first.
     pub waiters: Vec<LockRow>,
@@ -138,7 +142,7 @@ impl LockPages {
     /// much out. Cancel safe: a dropped future has taken nothing. After an error the same page can be asked for again.
     ///
     /// # Errors
-    /// [`LockQueryError`].
+    /// Those of [`Cluster::lock_info`], and [`LockError::Pattern`] if the filter has a pattern that is too long or empty.
     pub async fn next(&mut self) -> Result<Option<Vec<LockRow>>, LockQueryError> {
         let Some(after) = self.next.clone() else {
             return Ok(None);
@@ -154,7 +158,8 @@ impl LockPages {
         Ok(Some(page.rows))
     }
 
-    /// Collects all pages that are left. `max_locks` and `max_waiters` bound how many rows those can be.
+    /// Collects all pages that are left. `max_locks` and `max_waiters` bound how many rows those can be. Cancel safe: a
+    /// dropped future has changed nothing.
     ///
     /// # Errors
     /// [`LockQueryError`]; what was collected is gone then.

@@ -14,14 +14,17 @@ impl Cluster {
     /// Cancel safe: a dropped future watches nothing.
     ///
     /// # Errors
-    /// [`LockQueryError`]; [`LockError::Key`] if it can be no key, [`LockError::TooManyRequests`] beyond 1,024 watches and
-    /// questions of this node.
+    /// [`LockQueryError`]; [`LockError::Key`] if it can be no key, [`LockError::TooManyRequests`] beyond 1,024 watches of
+    /// this node, [`LockError::Observer`] if observers may take no locks.
     ///
     /// ```no_run
     /// # async fn example(cluster: quorate::Cluster) -> Result<(), Box<dyn std::error::Error>> {
     /// let mut watch = cluster.watch("jobs/nightly").await?;
     /// while let Some(info) = watch.next().await? {
-    ///     println!("held by {} under token {:?}", info.holders[0].owner, info.holders[0].token);
+    ///     match info.holders.first() {
+    ///         Some(holder) => println!("held by {} under token {:?}", holder.owner, holder.token),
+    ///         None => println!("only waited for, as after a change of leader"),
+    ///     }
     /// }
     /// println!("nobody holds it, and nobody waits for it");
     /// # Ok(())
@@ -62,8 +65,8 @@ impl LockWatch {
     /// Cancel safe: a dropped future has taken nothing.
     ///
     /// # Errors
-    /// [`LockQueryError::Closed`] when the node leaves. After [`LockQueryError::Failed`] the change is told by the next
-    /// call.
+    /// [`LockQueryError::Closed`] when the node leaves. [`LockQueryError::Failed`] as for [`Cluster::lock_info`]; the change
+    /// is told by the next call.
     pub async fn next(&mut self) -> Result<Option<LockInfo>, LockQueryError> {
         if !self.changed {
             self.heard().await?;
