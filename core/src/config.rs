@@ -38,8 +38,25 @@ pub enum Security {
     Insecure,
 }
 
+/// The method that sets a field. Numbers are taken as they are, so that a literal needs no suffix.
+macro_rules! setter {
+    ($field:ident: $ty:ty, $with:expr) => {
+        #[doc = concat!("Sets [`", stringify!($field), "`](#structfield.", stringify!($field), ").")]
+        #[must_use]
+        pub fn $field(mut self, value: $ty) -> Self {
+            self.$field = $with(value);
+            self
+        }
+    };
+    ($field:ident u8) => { setter!($field: u8, core::convert::identity); };
+    ($field:ident u16) => { setter!($field: u16, core::convert::identity); };
+    ($field:ident u32) => { setter!($field: u32, core::convert::identity); };
+    ($field:ident usize) => { setter!($field: usize, core::convert::identity); };
+    ($field:ident $($ty:tt)+) => { setter!($field: impl Into<$($ty)+>, Into::into); };
+}
+
 macro_rules! config {
-    ($($(#[doc = $doc:literal])+ $field:ident: $ty:ty = $default:expr,)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident: $name:ident $(<$of:ident>)? = $default:expr,)+) => {
         /// The settings of a node. Every field can be set directly or with the method of its name;
         /// [`Config::validate`] says what is wrong with them, all at once.
         ///
@@ -48,6 +65,7 @@ macro_rules! config {
         ///
         /// let config = Config::new("orders.svc.local:5000")
         ///     .key(Key::from_bytes([7; 32]))
+        ///     .max_waiters(1_000)
         ///     .cluster_size(3);
         /// assert_eq!(config.quorum_size(), 2);
         /// assert!(config.validate().is_ok());
@@ -61,7 +79,7 @@ macro_rules! config {
             pub seeds: Vec<String>,
             /// What the datagrams are sealed with. Must be chosen.
             pub security: Security,
-            $($(#[doc = $doc])+ pub $field: $ty,)+
+            $($(#[doc = $doc])+ pub $field: $name $(<$of>)?,)+
         }
 
         impl Default for Config {
@@ -71,12 +89,7 @@ macro_rules! config {
         }
 
         impl Config {
-            $(#[doc = concat!("Sets [`", stringify!($field), "`](#structfield.", stringify!($field), ").")]
-            #[must_use]
-            pub fn $field(mut self, value: impl Into<$ty>) -> Self {
-                self.$field = value.into();
-                self
-            })+
+            $(setter!($field $name $(<$of>)?);)+
         }
     };
 }
@@ -177,7 +190,7 @@ config! {
 
     /// How long a message is retransmitted before its sender gives up, 10 ms to 10 min. Default 5 s.
     message_timeout: Duration = secs(5),
-    /// The largest message, in bytes, 1 to 16 MiB. Default 1 MiB.
+    /// The largest message, in bytes, 1 to 16 MiB; at most `window_bytes`, which has to be raised with it. Default 1 MiB.
     max_message_size: usize = 1 << 20,
     /// How many delivered messages of one peer wait for the application, 1 to 65,536; beyond it that peer is told
     /// to wait. Default 256.
@@ -187,7 +200,8 @@ config! {
     /// How many bytes may be under way to one peer, and how many delivered bytes of one peer wait for the
     /// application; at least `max_message_size`, at most 64 MiB. Default 1 MiB.
     window_bytes: usize = 1 << 20,
-    /// How many messages and requests to one peer may wait for their turn, 1 to 65,536. Default 1,024.
+    /// How many messages and requests to one peer may wait for their turn, 1 to 65,536; eight times `window_bytes` in all.
+    /// Default 1,024.
     send_queue_size: usize = 1024,
 
     /// The most members that are tracked, 2 to 65,536. Default 4,096.
