@@ -17,10 +17,13 @@ pub enum SendError {
     /// No member has this id.
     #[error("node {0} is not a member")]
     UnknownPeer(NodeId),
-    /// Too many messages to this peer (or behind the quorum gate) wait for their turn.
-    #[error("{limit} messages are already waiting (send_queue_size)")]
+    /// Too many messages to this peer (or behind the quorum gate) wait for their turn: `send_queue_size`, or eight times
+    /// `window_bytes` in all; or that many requests have no answer yet.
+    #[error(
+        "too many messages wait already (send_queue_size is {limit}; their bytes are bounded by window_bytes)"
+    )]
     QueueFull {
-        /// The limit.
+        /// `send_queue_size`.
         limit: usize,
     },
     /// The node is leaving the cluster.
@@ -32,7 +35,8 @@ pub enum SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
-    /// The reply is larger than `max_message_size`. The request is still open: a smaller reply is welcome.
+    /// The reply is larger than `max_message_size`. For [`Node::reply`](crate::Node::reply) the request is still open: a
+    /// smaller reply is welcome. Where a handle was used up by answering, it is closed.
     #[error("reply of {size} bytes is over max_message_size ({max})")]
     TooLarge {
         /// The size of the reply in bytes.

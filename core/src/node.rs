@@ -339,6 +339,7 @@ impl Node {
         let id = SendId(self.take_command_id());
         let copy = self.journal.copy(&payload);
         let submitted = self.submit(now, to, Command::Send(id), payload, deadline);
+        self.stats.messages_refused += u64::from(submitted.is_err());
         let result = submitted.map(|()| id);
         if let Some(payload) = copy {
             self.journal.command(|| journal::Command::Send {
@@ -368,6 +369,7 @@ impl Node {
         let id = RequestId(self.take_command_id());
         let copy = self.journal.copy(&payload);
         let submitted = self.submit(now, to, Command::Request(id), payload, deadline);
+        self.stats.messages_refused += u64::from(submitted.is_err());
         let result = submitted.map(|()| id);
         if let Some(payload) = copy {
             self.journal.command(|| journal::Command::Request {
@@ -442,6 +444,7 @@ impl Node {
     pub fn reply(&mut self, now: Instant, to: ReplyTo, payload: Bytes) -> Result<(), ReplyError> {
         let copy = self.journal.copy(&payload);
         let result = self.messaging.reply(context!(self, now), to, payload);
+        self.stats.messages_refused += u64::from(result.is_err());
         if let Some(payload) = copy {
             self.journal
                 .command(|| journal::Command::Reply { to, payload, result });
@@ -488,7 +491,7 @@ impl Node {
         self.settle(now);
     }
 
-    /// Asks the group for a token, higher than all before. Stands for locks until there are some.
+    /// Asks the group for a token, higher than all before. A lock brings a token with it; this is one without a lock.
     ///
     /// # Errors
     /// [`DrawError`]; nothing was asked for.

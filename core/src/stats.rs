@@ -114,6 +114,9 @@ pub struct Stats {
     pub messages_sent: u64,
     /// Messages, requests and replies received completely.
     pub messages_received: u64,
+    /// Messages, requests and replies that this node refused to send: whoever asked was given an error, unless it did
+    /// not want to know.
+    pub messages_refused: u64,
     /// Pieces of messages sent again.
     pub retransmits: u64,
     /// Answers to a peer that its message has to wait, because the application reads too slowly.

@@ -236,7 +236,8 @@ impl Cluster {
     /// it was not transmitted yet.
     ///
     /// # Errors
-    /// [`SendFailed::Refused`] if it is too large or too many wait already, [`SendFailed::Undelivered`] with
+    /// [`SendFailed::Refused`] if it is too large or too many wait already for the quorum (or for the only member; where
+    /// too many wait for one of several, its [`Delivery`] says so), [`SendFailed::Undelivered`] with
     /// [`NoQuorum`](crate::DeliveryError::NoQuorum) if the quorum was not reached in time, [`SendFailed::Closed`].
     pub async fn broadcast(&self, payload: impl IntoPayload) -> Result<Vec<Delivery>, SendFailed> {
         let payload = payload.into_payload();
@@ -278,7 +279,8 @@ impl Cluster {
     }
 
     /// Hands a message for one member to the driver and does not wait for its outcome, which nobody learns: the
-    /// cheapest way to send. It is retransmitted and kept in order like any other.
+    /// cheapest way to send. It is retransmitted and kept in order like any other; one that is refused (too large, an
+    /// unknown member, too many wait already) is gone, and counted in [`Stats::messages_refused`].
     ///
     /// Waits only while 256 commands are queued already. Cancel safe: a dropped future has sent nothing.
     ///
@@ -347,7 +349,8 @@ impl Cluster {
     /// Holds up to one answer of `max_message_size` for each member; [`Cluster::request_each`] gives them one by one.
     ///
     /// # Errors
-    /// [`RequestError::Refused`] if the request is too large or too many wait already; [`RequestError::Failed`] with
+    /// [`RequestError::Refused`] if the request is too large or too many wait already for the quorum (or for the only
+    /// member; where too many wait for one of several, its answer says so); [`RequestError::Failed`] with
     /// [`NoQuorum`](crate::DeliveryError::NoQuorum) if the quorum was not reached in time; [`RequestError::Closed`].
     pub async fn request_all(
         &self,
@@ -429,7 +432,7 @@ impl Cluster {
 
     /// Replaces the keys: the first one seals from now on, all are accepted. Sessions change over within 30 s; those
     /// under a key that is gone are closed. Returns when the keys are in force here. Cancel safe: the keys are replaced
-    /// or not, never in part.
+    /// or not, never in part. Without effect on an [insecure](Cluster::is_secure) cluster, which has none.
     ///
     /// Rotate in three steps, each in the whole cluster before the next: add the new key behind the old one, move it to
     /// the front, remove the old one.

@@ -94,11 +94,11 @@ pub enum ReplyFailed {
     /// The message is no request; nobody waits for an answer.
     #[error("the message is not a request")]
     NotARequest,
-    /// It was refused at once; the variant says what became of the request.
+    /// It was refused at once. The request is closed, unanswered: its caller runs into its timeout.
     #[error(transparent)]
     Refused(#[from] ReplyError),
-    /// The queue to the driver is full ([`Incoming::reply_now`](crate::Incoming::reply_now) only). The request stays
-    /// open, but its handle is gone: the caller runs into its timeout.
+    /// The queue to the driver is full ([`Incoming::reply_now`](crate::Incoming::reply_now) only). The request is closed,
+    /// unanswered: its caller runs into its timeout.
     #[error("too many commands wait for the driver")]
     Busy,
     /// The node is leaving or has left.

@@ -139,10 +139,7 @@ fn what_is_sent_without_a_session_dials_at_once() {
 #[test]
 fn misuse_is_an_error_that_changes_nothing() {
     let mut node = node(
-        config()
-            .max_message_size(10_usize)
-            .cluster_size(3)
-            .send_queue_size(1_usize),
+        config().max_message_size(10).cluster_size(3).send_queue_size(1),
         1,
     );
     let stranger = NodeId::from_bytes([9; 16]);
@@ -150,6 +147,7 @@ fn misuse_is_an_error_that_changes_nothing() {
     assert_eq!(big, Err(SendError::TooLarge { size: 11, max: 10 }));
     let unknown = node.send(at(0), Target::Node(stranger), Bytes::new(), None);
     assert_eq!(unknown, Err(SendError::UnknownPeer(stranger)));
+    assert_eq!(node.stats().messages_refused, 2);
     let waiting = node.send(at(0), Target::All, Bytes::new(), Some(at(50))).unwrap();
     assert_eq!(
         node.send(at(0), Target::All, Bytes::new(), None),
