@@ -260,8 +260,9 @@ fn with_small_limits(config: Config) -> Config {
         .max_candidates(8_usize)
         .challenges_per_second(50_u32)
         .max_waiters(8_u32)
-        // A node that is alone for ten seconds forgets whom it knew.
-        .tombstone_timeout(Duration::from_secs(40))
+        // A node that is alone for a quarter of this forgets whom it knew. No datagram that is drawn is under way for as
+        // long (50 s): who has left could come back by it.
+        .tombstone_timeout(Duration::from_secs(60))
 }
 
 impl std::fmt::Debug for Builder {
