@@ -153,7 +153,7 @@ impl Cx<'_> {
     }
 
     /// Asks the group for a token, which is higher than all before. Exactly one of [`Event::TokenDrawn`] and
-    /// [`Event::TokenFailed`] follows. Stands for locks until there are some.
+    /// [`Event::TokenFailed`] follows. A lock brings a token with it; this is one without a lock.
     ///
     /// # Errors
     /// [`DrawError`]; nothing was asked for.

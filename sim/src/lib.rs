@@ -56,7 +56,7 @@ pub use program::{Env, Sleep, Start, Task};
 pub use quorate::{self, Cluster, Filter, StartError};
 #[doc(no_inline)]
 pub use quorate_core::{
-    Config, Duration, Event, Instant, LeaveReason, Member, Message, NodeId, ReplyTo, Role, Target,
+    self, Config, Duration, Event, Instant, LeaveReason, Member, Message, NodeId, ReplyTo, Role, Target,
 };
 #[cfg(feature = "planted-bugs")]
 pub use quorate_core::{ParsePlantedBugError, Planted, PlantedBug, plant};

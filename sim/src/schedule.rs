@@ -59,7 +59,7 @@ pub struct Schedule {
     pub surge: u8,
     /// The longest lease: the `max_ttl` of all, 1 s to 5 min. Half of what a group waits for is this long.
     pub max_ttl: Duration,
-    /// Whether observers may draw tokens.
+    /// Whether observers may draw tokens and take locks.
     pub allow_observers: bool,
     /// Whether a member loses its seat as soon as it counts as failed, in place of after `seat_timeout`.
     pub quick_seats: bool,

@@ -519,7 +519,7 @@ impl Part {
     /// Puts what is applied into a snapshot where the log is too long: longer than the limit, and than what the snapshot
     /// would hold, so that its making stays a small part of the work. What is not applied has to stay, however much that
     /// is: so that the next snapshot is not due at once, each one has to cover enough. Half of that is kept: whoever was
-    /// sent the snapshot before this one in time finds what follows it.
+    /// sent the snapshot before this one in time finds what follows it, or needs a second one at worst.
     fn compact(&mut self, limit: usize) {
         let limit = limit.max(self.machine.table.locks().len());
         let applied = self.applied.saturating_sub(self.log.base().index);

@@ -157,7 +157,8 @@ impl Consensus {
         // of each that waits, which is not put off.
         let limit = self.replica.rules().log_limit;
         let counts = self.lock_counts();
-        let ends = counts.held + counts.waiting;
+        // One word may end many leases.
+        let ends = counts.held + counts.waiting + crate::locks::codec::MAX_LIST;
         usage.row("log entries", entries, limit.max(counts.locks) + limit + ends);
     }
 }
