@@ -203,7 +203,8 @@ impl Incoming {
     ///
     /// # Errors
     /// [`ReplyFailed::NotARequest`], [`ReplyFailed::Closed`], or [`ReplyFailed::Refused`] if the reply is too large,
-    /// comes too late, or if 256 replies, or 1 MiB (`max_message_size` if that is more), are on their way to this peer already.
+    /// comes too late, or if 256 replies, or 1 MiB (`max_message_size` if that is more), are on their way to this peer
+    /// already.
     pub async fn reply(self, payload: impl IntoPayload) -> Result<(), ReplyFailed> {
         let mut open = self.open.ok_or(ReplyFailed::NotARequest)?;
         let (writer, mut reader) = slot(Wake::End);
