@@ -51,14 +51,14 @@ impl Consensus {
     /// Whether the leader that this life follows has said goodbye, was replaced, counts as failed, or has gone to another
     /// group: one that may be gone since, and that nobody else has heard of.
     fn leader_is_gone(&self, now: Instant, config: &Config) -> bool {
-        let Some(leader) = self.replica.leader().filter(|_| self.depends_on().is_some()) else {
+        let Some(leader) = self.depends_on() else {
             return false;
         };
-        let said = self.peers.get(&leader.node).and_then(|peer| peer.said.as_ref());
+        let said = self.peers.get(&leader).and_then(|peer| peer.said.as_ref());
         let group = |said: &super::Announcement| said.belongs.as_ref().map(|belongs| belongs.group);
         let elsewhere = said.is_some_and(|(_, said)| group(said) != self.replica.group());
         let failed = !self.around.leader_present || elsewhere;
-        self.dead.contains(&leader.node) || (failed && self.is_leaderless(now, config))
+        self.dead.contains(&leader) || (failed && self.is_leaderless(now, config))
     }
 
     /// Whether somebody knows the locks of a group, and will take over if need be: nobody else founds one meanwhile.
