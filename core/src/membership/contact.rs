@@ -60,7 +60,7 @@ pub(super) struct Contact {
     pub(super) indirect: Option<Instant>,
     /// Whether this node suspects the direct partner itself, since its last evidence.
     pub(super) accused: bool,
-    /// Whether a direct partner was given more time once because the timers ran late.
+    /// Whether a direct partner was given more time, since its last evidence, because the timers ran late.
     pub(super) excused: bool,
     pub(super) probe: Option<Probe>,
     /// The newest probe numbers sent and when, in a ring; number 0 is an empty place.
@@ -100,6 +100,12 @@ impl Contact {
         self.excused = false;
         self.inquiry = None;
         true
+    }
+
+    /// A helper heard from the member.
+    pub(super) fn vouched(&mut self, now: Instant) {
+        self.indirect = Some(now);
+        self.excused = false;
     }
 
     /// When the newest probe that came back was sent: the member is known to have lived at some time after it.

@@ -107,6 +107,7 @@ impl Membership {
                     entry.contact.partner = true;
                     entry.contact.since = cx.now;
                     entry.contact.accused = false;
+                    entry.contact.excused = false;
                     entry.contact.probe = None;
                     entry.suspicion = None;
                     self.timers.disarm(Timer::Probe(id));
@@ -491,10 +492,11 @@ impl Membership {
             return;
         };
         let lasts = suspicion.lasts(health);
-        let excuse = late && !suspicion.excused;
-        suspicion.excused |= late;
         // Whoever answered since is not dead, only has not heard of the suspicion yet.
-        if excuse || heard.is_some_and(|at| at >= suspicion.began) {
+        let answered = heard.is_some_and(|at| at >= suspicion.began);
+        let excuse = late && !suspicion.excused;
+        if answered || excuse {
+            suspicion.excused = !answered;
             suspicion.began = cx.now;
             self.timers.arm(Timer::Suspicion(id), cx.now + lasts);
             let record = entry.record();

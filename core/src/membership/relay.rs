@@ -153,7 +153,7 @@ impl Membership {
         };
         *slot = None;
         if alive {
-            entry.contact.indirect = Some(cx.now);
+            entry.contact.vouched(cx.now);
             if entry.contact.probe.take().is_some() {
                 self.timers.disarm(Timer::Probe(target));
             }

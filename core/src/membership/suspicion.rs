@@ -37,7 +37,7 @@ pub(super) fn shortest(config: &Config, members: usize) -> Duration {
 pub(super) struct Suspicion {
     /// When it began here. An echo since then keeps it from being confirmed here.
     pub(super) began: Instant,
-    /// Whether its deadline was moved once because the timers ran late.
+    /// Whether its deadline was moved, since its subject last answered, because the timers ran late.
     pub(super) excused: bool,
     shortest: Duration,
     /// How many accusers make it shortest: fewer than `MAX_ACCUSERS` where there are not so many to accuse.

@@ -71,6 +71,7 @@ const TEXTS: &[(&str, &str)] = texts![
     "stranger-starts-first",
     "leader-hands-over-slowly",
     "paused-then-clock-jumps",
+    "paused-without-a-direct-way",
     "large-messages",
 ];
 

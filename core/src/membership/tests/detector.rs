@@ -137,6 +137,53 @@ fn late_timers_condemn_nobody() {
 }
 
 #[test]
+fn late_timers_are_excused_again_once_helpers_heard() {
+    let mut net = Net::new(3, 10);
+    net.form();
+    let other = net.id(1);
+    // From here on only node 2 hears of node 1.
+    net.cut(0, 1);
+    net.run(secs(5));
+    for (late, pause) in [(1, ms(640)), (2, secs(4))] {
+        net.pause(0, pause);
+        net.run(pause);
+        net.resume(0);
+        assert_eq!(net.stats(0).late_timeouts, late);
+        assert!(net.membership(0).get(other).is_some(), "{pause:?}");
+        net.run(secs(10));
+    }
+    net.check();
+}
+
+#[test]
+fn a_suspicion_is_excused_again_once_its_subject_answered() {
+    let mut net = Net::new(40, 10);
+    net.form();
+    let is_partner = |net: &Net, id| net.membership(0).partners().contains(&id);
+    let id = (1..40).map(|n| net.id(n)).find(|&id| !is_partner(&net, id));
+    let id = id.expect("40 are more than all partners");
+    let present = |m: &Membership| m.get(id).is_some();
+    net.with(0, |m, cx| {
+        m.begin_suspicion(cx, id, m.me);
+        m.suspicion_due(cx, id, true);
+        let contact = &mut m.table.get_mut(id).unwrap().contact;
+        let number = u32::MAX / 2;
+        contact.probed(cx.now, number);
+        assert!(contact.take_echo(cx.now, number, cx.config.heartbeat_timeout));
+        cx.now += secs(1);
+        // It has not heard of the suspicion yet.
+        m.suspicion_due(cx, id, false);
+        assert!(present(m));
+        cx.now += secs(60);
+        m.suspicion_due(cx, id, true);
+        assert!(present(m), "late again, and nobody could answer");
+        cx.now += secs(60);
+        m.suspicion_due(cx, id, true);
+        assert!(!present(m), "late for the second time since it answered");
+    });
+}
+
+#[test]
 fn a_lost_path_between_two_nodes_harms_nobody() {
     let mut net = Net::new(5, 14);
     net.form();
