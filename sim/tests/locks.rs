@@ -436,6 +436,97 @@ fn the_table_forgets_who_is_gone() {
     assert!(!new.iter().any(|&node| known(&sim, node)));
 }
 
+/// A process dies whose session with the leader lasts on for minutes, and somebody else says goodbye meanwhile.
+#[test]
+fn who_died_is_forgotten_though_its_session_lasts() {
+    let max_ttl = Duration::from_secs(20);
+    let schedule = Schedule {
+        cluster_size: 3,
+        observers: 2,
+        allow_observers: true,
+        max_ttl,
+        ..Schedule::calm(7, 5)
+    };
+    let mut sim = Sim::builder().schedule(schedule).build();
+    sim.run_for(max_ttl * 2);
+    let seated = |node: &NodeIndex| sim.node_of(*node).replica().is_seated();
+    let (voters, observers): (Vec<_>, Vec<_>) = (0..5).map(NodeIndex).partition(seated);
+    for &observer in &observers {
+        let id = sim.with(observer, |cx| cx.lock(LockRequest::new("a"))).unwrap();
+        sim.run_for(Duration::from_millis(100));
+        sim.with(observer, |cx| cx.unlock(id)).unwrap();
+        sim.run_for(Duration::from_secs(1));
+    }
+    let known = |sim: &Sim, node: NodeIndex| {
+        let name = sim.id(node);
+        voters.iter().any(|&voter| {
+            let machine = sim
+                .node_of(voter)
+                .replica()
+                .machine()
+                .expect("it is in the group");
+            machine.table.owners().any(|owner| owner == name)
+        })
+    };
+    let (died, left) = (observers[0], observers[1]);
+    assert!(known(&sim, died) && known(&sim, left));
+    sim.crash(died);
+    sim.run_for(Duration::from_secs(10));
+    sim.with(left, |cx| cx.leave());
+    sim.run_for(Duration::from_secs(10));
+    assert!(!known(&sim, left), "at once");
+    assert!(known(&sim, died), "it may be only cut off");
+    sim.run_for(Duration::from_secs(180) + max_ttl * 5);
+    assert!(!known(&sim, died));
+}
+
+/// A leader hears of a goodbye before what the leaver asked for is decided, and only by way of somebody else.
+#[test]
+fn a_goodbye_counts_for_what_is_not_decided_yet() {
+    let max_ttl = Duration::from_secs(60);
+    let schedule = Schedule {
+        cluster_size: 3,
+        observers: 2,
+        allow_observers: true,
+        max_ttl,
+        ..Schedule::calm(7, 5)
+    };
+    let mut sim = Sim::builder().schedule(schedule).build();
+    sim.run_for(Duration::from_secs(10) + max_ttl);
+    let leads = |node: &NodeIndex| sim.node_of(*node).replica().leadership().is_some();
+    let leader = (0..5).map(NodeIndex).find(leads).expect("there is one");
+    let observes = |node: &NodeIndex| sim.world().process(*node).config.role == Role::Observer;
+    let (observers, voters): (Vec<_>, Vec<_>) = (0..5).map(NodeIndex).partition(observes);
+    let (holder, other) = (observers[0], observers[1]);
+    let request = LockRequest::new("a")
+        .wait(Duration::from_secs(60))
+        .ttl(Duration::from_secs(30));
+    // Nothing is decided for a moment.
+    for &voter in voters.iter().filter(|&&voter| voter != leader) {
+        sim.cut(leader, voter);
+    }
+    sim.with(holder, |cx| cx.lock(request.clone())).unwrap();
+    sim.run_for(Duration::from_millis(20));
+    sim.cut(holder, leader);
+    let left = sim.now();
+    sim.with(holder, |cx| cx.leave());
+    let gone = sim.id(holder);
+    let heard = |sim: &Sim| sim.node_of(leader).members().all(|member| member.id != gone);
+    assert!(sim.run_until(Duration::from_secs(1), heard));
+    sim.heal();
+    sim.run_for(Duration::from_millis(100));
+    assert!(sim.node_of(leader).replica().leadership().is_some());
+    sim.with(other, |cx| cx.lock(request)).unwrap();
+    sim.run_for(Duration::from_secs(60));
+    let (granted, _) = locks(&sim, other)
+        .find(|(_, event)| matches!(event, LockEvent::Granted { .. }))
+        .expect("it is free");
+    let after = granted.saturating_since(left);
+    assert!(after < Duration::from_secs(10), "free after {after:?}");
+    sim.finish();
+    assert_eq!(sim.violations(), []);
+}
+
 /// A voter without a seat holds a lock, its leader dies, and the one way that is cut is that to the next leader.
 #[test]
 fn who_has_no_seat_keeps_its_lock_without_a_way_to_the_next_leader() {

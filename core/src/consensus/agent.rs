@@ -195,6 +195,7 @@ impl Consensus {
 
     /// The last session with a peer is gone.
     pub(crate) fn peer_down(&mut self, cx: &mut Context<'_>, id: NodeId) {
+        self.owner_out_of_reach(cx.now, id);
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.open = false;
             if peer.said.is_none() {

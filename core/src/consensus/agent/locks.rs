@@ -17,8 +17,15 @@ use alloc::vec::Vec;
 pub(super) struct Gone {
     /// When a leader sees to it next; before there is one, when it is to.
     at: Instant,
-    /// Whether it said goodbye.
-    left: bool,
+    /// Until when what it asked for before it said goodbye may still be decided; `None` if it has said none.
+    left: Option<Instant>,
+}
+
+impl Gone {
+    /// Whether there may be something to see to: not if another leader has.
+    fn counts(self, now: Instant, known: bool) -> bool {
+        known || self.left.is_some_and(|until| now < until)
+    }
 }
 
 impl Consensus {
@@ -128,21 +135,20 @@ impl Consensus {
             self.replica.locks_due(now, &mut out);
         }
         if self.owners_due().is_some_and(|at| at <= now) {
-            let table = self.replica.machine().map(|machine| &machine.table);
-            self.gone
-                .retain(|&node, _| table.is_some_and(|table| table.knows(node)));
-            // Somebody who was only cut off is back.
-            let peers = &self.peers;
-            self.gone
-                .retain(|node, gone| gone.left || !peers.get(node).is_some_and(|peer| peer.open));
+            self.forget_settled(now);
             let later = now + self.replica.rules().grace;
             for (&node, gone) in self.gone.iter_mut().filter(|(_, gone)| gone.at <= now) {
-                if gone.left {
+                gone.at = later;
+                let machine = self.replica.machine();
+                if !machine.is_some_and(|machine| machine.table.knows(node)) {
+                    // What it asked for may be decided any moment.
+                    gone.at = now + cx.config.consensus_heartbeat;
+                } else if gone.left.is_some() {
                     self.replica.owner_left(now, node, &mut out);
-                } else {
+                } else if !self.peers.get(&node).is_some_and(|peer| peer.open) {
+                    // With a session it was only cut off, and is back; or its session outlasts it.
                     self.replica.owner_failed(now, node, &mut out);
                 }
-                gone.at = later;
             }
         }
         self.carry_out(cx, out);
@@ -150,18 +156,35 @@ impl Consensus {
 
     /// A process has gone. Who has said goodbye believes in nothing any more; whoever else is gone may only be cut off.
     pub(super) fn owner_gone(&mut self, now: Instant, node: NodeId, reason: LeaveReason) {
+        self.forget_settled(now);
         let table = self.replica.machine().map(|machine| &machine.table);
-        let knows = |node| table.is_some_and(|table| table.knows(node));
+        let known = table.is_some_and(|table| table.knows(node));
         let grace = self.replica.rules().grace;
-        // Not those that another leader has seen to. A follower may apply what the leader has granted to somebody only
-        // after that one has said goodbye.
-        self.gone
-            .retain(|&node, gone| knows(node) || (gone.left && now < gone.at + grace));
+        // What was granted to somebody may be applied only after that one has said goodbye.
         let left = reason == LeaveReason::Left || planted(PlantedBug::FailedOwnersFreed);
-        if knows(node) || (left && table.is_some()) {
+        if known || (left && table.is_some()) {
             let wait = if left { Duration::ZERO } else { grace * 2 };
             self.soon |= left;
-            self.gone.insert(node, Gone { at: now + wait, left });
+            let gone = Gone {
+                at: now + wait,
+                left: left.then_some(now + grace),
+            };
+            self.gone.insert(node, gone);
+        }
+    }
+
+    fn forget_settled(&mut self, now: Instant) {
+        let table = self.replica.machine().map(|machine| &machine.table);
+        let knows = |node| table.is_some_and(|table| table.knows(node));
+        self.gone.retain(|&node, gone| gone.counts(now, knows(node)));
+    }
+
+    /// The last session with somebody is gone, who may be gone for good: what it has asked for may be under way for as
+    /// long as ever.
+    pub(super) fn owner_out_of_reach(&mut self, now: Instant, node: NodeId) {
+        let at = now + self.replica.rules().grace * 2;
+        if let Some(gone) = self.gone.get_mut(&node).filter(|gone| gone.left.is_none()) {
+            gone.at = at;
         }
     }
 
@@ -182,7 +205,7 @@ impl Consensus {
         let at = now + self.replica.rules().grace * 2;
         for node in machine.table.owners() {
             if node != own && !self.peers.contains_key(&node) {
-                self.gone.entry(node).or_insert(Gone { at, left: false });
+                self.gone.entry(node).or_insert(Gone { at, left: None });
             }
         }
     }
