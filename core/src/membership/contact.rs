@@ -93,6 +93,8 @@ impl Contact {
             return false;
         };
         if now - sent_at > horizon {
+            // It may have waited for this node, which was stopped: no evidence of life, and none of silence.
+            self.excused = false;
             return false;
         }
         self.echoed = Some(number);

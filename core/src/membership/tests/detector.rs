@@ -47,9 +47,14 @@ fn an_echo_counts_once_in_order_and_in_time() {
     assert!(contact.take_echo(at(1001), 6, secs(3)));
     assert!(!contact.take_echo(at(1002), 6, secs(3)), "a replay");
     assert!(!contact.take_echo(at(1002), 5, secs(3)), "older than the last");
+    contact.excused = true;
     assert!(
         !contact.take_echo(at(4001), 7, secs(3)),
         "delayed beyond the horizon"
+    );
+    assert!(
+        !contact.excused,
+        "who is stopped twice may find the answers too late"
     );
     assert_eq!(contact.proven(), Some(at(500)));
     assert_eq!(contact.heard_at(), Some(at(1001)));
