@@ -175,7 +175,9 @@ impl Locks {
                     // A shorter lease counts at once.
                     let most = world.clock(process.host) + counted(*ttl, process.config.drift_permille);
                     belief.until = belief.until.min(most);
-                    belief.shortened = true;
+                    // Until that is passed, the lowest cap counts: nothing that was not told yet goes beyond it.
+                    let caps = belief.capped.filter(|&cap| cap >= belief.until);
+                    belief.capped = Some(caps.map_or(most, |cap| cap.min(most)));
                 }
                 Ok(())
             }
@@ -447,7 +449,7 @@ impl Locks {
             asked: asked.at,
             ttl,
             until,
-            shortened: false,
+            capped: None,
             term: ledger.newest_term(),
         };
         let others = self.clients.values().flat_map(|client| client.held.values());
@@ -475,7 +477,8 @@ impl Locks {
         let consensus = self.consensus.clone();
         let consensus = consensus.borrow();
         let belief = self.belief(world, node, id)?;
-        let later = until > belief.until || (until == belief.until && belief.shortened);
+        let same = until == belief.until && belief.capped == Some(until);
+        let later = until > belief.until || same;
         let fits = belief.until > local && later && until.saturating_since(local) <= belief.ttl;
         ensure(fits, || {
             format!(

@@ -30,8 +30,8 @@ pub(super) struct Belief {
     pub(super) ttl: Duration,
     /// Until when the application may believe, on its host's clock.
     pub(super) until: Instant,
-    /// Whether a shorter lease was set: what was to be told before then may tell of no more.
-    pub(super) shortened: bool,
+    /// What a shorter lease ended at when it was set: all that was still to be told then may tell of just that.
+    pub(super) capped: Option<Instant>,
     /// The newest term of the group when its lease last became longer.
     pub(super) term: Term,
 }

@@ -344,7 +344,15 @@ fn renewals_that_revive_or_shorten_or_last_too_long() {
     let ttl = secs(1);
     watched.command(A, &Command::SetLockTtl { id, ttl, result });
     let event = renew(&watched, id, secs(0));
+    watched.tell(A, event.clone());
     watched.tell(A, event);
+    // A longer one changes nothing.
+    let mut watched = Watched::new();
+    let (id, ..) = watched.take(A, a());
+    let ttl = watched.belief(A, id).ttl + secs(1);
+    watched.command(A, &Command::SetLockTtl { id, ttl, result });
+    let event = renew(&watched, id, secs(0));
+    watched.tell_objects(A, event, "the longest ttl it wanted");
 }
 
 #[test]
