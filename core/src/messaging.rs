@@ -211,6 +211,7 @@ impl Messaging {
                 peer.sender.submit(owner, payload.clone(), deadline);
                 peer.settle(target, &mut self.lists);
             } else if !silent {
+                cx.stats.messages_refused += 1;
                 let full = Outcome::Failed(DeliveryError::QueueFull);
                 self.groups.finish(cx.events, owner, target, full);
             }

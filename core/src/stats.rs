@@ -114,8 +114,8 @@ pub struct Stats {
     pub messages_sent: u64,
     /// Messages, requests and replies received completely.
     pub messages_received: u64,
-    /// Messages, requests and replies that this node refused to send: whoever asked was given an error, unless it did
-    /// not want to know.
+    /// Messages, requests and replies that this node refused to send, for each member whose queue was full, or once for
+    /// all: whoever asked was given an error, unless it did not want to know.
     pub messages_refused: u64,
     /// Pieces of messages sent again.
     pub retransmits: u64,
@@ -139,11 +139,13 @@ pub struct Stats {
     pub locks_renewed: u64,
     /// Locks that this node gave back.
     pub locks_released: u64,
-    /// Locks that this node lost: to the end of a lease, to somebody who took it, or with its group.
+    /// Locks that this node lost: to the end of a lease, to somebody who took it, or with its group. One that was given
+    /// back, but taken up by the node only after the end of the lease, is among them.
     pub locks_lost: u64,
     /// Times no renewal was answered for two thirds of a lease.
     pub locks_at_risk: u64,
-    /// Requests for locks that were refused, not granted in time, or given up; and lists that never came.
+    /// Requests for locks that were refused, not granted in time, or given up; lists and forced releases that were not
+    /// answered, or given up.
     pub lock_requests_failed: u64,
     drops: Drops,
 }

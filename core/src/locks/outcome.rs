@@ -49,7 +49,7 @@ pub enum LockError {
     /// Only semaphores have units to choose.
     #[error("units of a lock to read and write cannot be chosen: a reader has one, a writer all")]
     NotDivisible,
-    /// A pattern of a [filter](crate::LockFilter) is too long, or empty.
+    /// A pattern of a [filter](crate::LockFilter) has a length that it may not have.
     #[error("{field} of the filter has {len} bytes; it must have {least} to 255")]
     Pattern {
         /// Which one.

@@ -240,6 +240,7 @@ impl Node {
             let targets: Vec<NodeId> = self.membership.members().map(|member| member.id).collect();
             if self.dispatch(now, command, &targets, payload, deadline).is_err() {
                 // Only a single target's full queue refuses the whole; with several it is that target's outcome.
+                self.stats.messages_refused += 1;
                 self.events
                     .extend(command.failed(targets.first().copied(), DeliveryError::QueueFull));
             }

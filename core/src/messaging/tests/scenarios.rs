@@ -515,6 +515,8 @@ fn a_full_queue_refuses_one_target_and_fails_one_of_several() {
     let done = net.sent(0);
     assert!(done.contains(&(10, Err(DeliveryError::QueueFull))) && done.contains(&(10, Ok(()))));
     assert_eq!(done.len(), 7);
+    // A single target is counted by the node, which also refuses without asking here.
+    assert_eq!(net.peers[0].stats.messages_refused, 1);
 }
 
 #[test]
