@@ -524,10 +524,11 @@ impl Node {
     /// Gives a lock back, which [`LockEvent::Released`](crate::LockEvent::Released) confirms at once: this node believes
     /// in it no longer, and the group is told until it has heard. If the lease was over by then, it is
     /// [`LockEvent::Lost`](crate::LockEvent::Lost) instead. A request that is still open fails with
-    /// [`LockError::Cancelled`], and leaves nothing behind.
+    /// [`LockError::Cancelled`], and leaves nothing behind; so does a list or a forced release that has no answer yet, the
+    /// latter of which may have happened. A watch just ends.
     ///
     /// # Errors
-    /// [`LockError::UnknownId`] if this node holds no such lock and has no such request.
+    /// [`LockError::UnknownId`] if this node holds no such lock, and has no such request, question or watch.
     pub fn unlock(&mut self, now: Instant, id: LockId) -> Result<(), LockError> {
         let result = self.consensus.unlock(context!(self, now), id);
         self.settle(now);

@@ -168,12 +168,8 @@ impl Cluster {
     }
 
     async fn ask<T>(&self, question: impl FnOnce(Writer<T>) -> Command) -> Result<T, Closed> {
-        let (writer, mut reader) = slot(Wake::End);
-        self.handle.submit(question(writer)).await?;
-        match poll_fn(|cx| reader.poll_next(cx)).await {
-            Some(answer) => answer,
-            None => Err(Closed),
-        }
+        let mut call = Call::begin(&self.handle, Wake::End, question).await?;
+        call.next().await.unwrap_or(Err(Closed))
     }
 
     // Waiting.
@@ -241,9 +237,8 @@ impl Cluster {
     /// [`NoQuorum`](crate::DeliveryError::NoQuorum) if the quorum was not reached in time, [`SendFailed::Closed`].
     pub async fn broadcast(&self, payload: impl IntoPayload) -> Result<Vec<Delivery>, SendFailed> {
         let payload = payload.into_payload();
-        let mut call = self
-            .call(Wake::End, |slot| Command::Send(Target::All, payload, Some(slot)))
-            .await?;
+        let command = |slot| Command::Send(Target::All, payload, Some(slot));
+        let mut call = Call::begin(&self.handle, Wake::End, command).await?;
         let mut deliveries = Vec::new();
         while let Some(outcome) = call.next().await {
             match outcome? {
@@ -266,11 +261,8 @@ impl Cluster {
     /// [`SendFailed::Undelivered`] if it was not acknowledged; [`SendFailed::Closed`].
     pub async fn send_to(&self, id: NodeId, payload: impl IntoPayload) -> Result<(), SendFailed> {
         let payload = payload.into_payload();
-        let mut call = self
-            .call(Wake::End, |slot| {
-                Command::Send(Target::Node(id), payload, Some(slot))
-            })
-            .await?;
+        let command = |slot| Command::Send(Target::Node(id), payload, Some(slot));
+        let mut call = Call::begin(&self.handle, Wake::End, command).await?;
         match call.next().await {
             Some(Ok(Outcome::Target(_, result))) => Ok(result.map(drop)?),
             Some(Ok(Outcome::Refused(error))) => Err(error.into()),
@@ -294,7 +286,8 @@ impl Cluster {
     }
 
     /// Hands a message for every other member to the driver, as [`Cluster::cast`] does for one. It waits in the node
-    /// for a quorum where `cluster_size` is set.
+    /// for a quorum where `cluster_size` is set. Each member that too many wait for already goes without, and is counted
+    /// in [`Stats::messages_refused`].
     ///
     /// # Errors
     /// [`Closed`].
@@ -330,11 +323,8 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<Bytes, RequestError> {
         let payload = payload.into_payload();
-        let mut call = self
-            .call(Wake::End, |slot| {
-                Command::Request(Target::Node(id), payload, timeout, slot)
-            })
-            .await?;
+        let command = |slot| Command::Request(Target::Node(id), payload, timeout, slot);
+        let mut call = Call::begin(&self.handle, Wake::End, command).await?;
         match call.next().await {
             Some(Ok(Outcome::Target(_, result))) => Ok(result?),
             Some(Ok(Outcome::Refused(error))) => Err(error.into()),
@@ -358,11 +348,8 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<Vec<Answer>, RequestError> {
         let payload = payload.into_payload();
-        let call = self
-            .call(Wake::End, |slot| {
-                Command::Request(Target::All, payload, timeout, slot)
-            })
-            .await?;
+        let command = |slot| Command::Request(Target::All, payload, timeout, slot);
+        let call = Call::begin(&self.handle, Wake::End, command).await?;
         let mut answers = Answers::new(call);
         let mut out = Vec::new();
         while let Some(answer) = answers.next().await {
@@ -397,27 +384,9 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<Answers, Closed> {
         let payload = payload.into_payload();
-        let call = self
-            .call(Wake::Each, |slot| {
-                Command::Request(Target::All, payload, timeout, slot)
-            })
-            .await?;
+        let command = |slot| Command::Request(Target::All, payload, timeout, slot);
+        let call = Call::begin(&self.handle, Wake::Each, command).await?;
         Ok(Answers::new(call))
-    }
-
-    /// Gives a command to the driver and returns where its outcomes appear.
-    async fn call(
-        &self,
-        wake: Wake,
-        command: impl FnOnce(Writer<Outcome>) -> Command,
-    ) -> Result<Call, Closed> {
-        let (writer, reader) = slot(wake);
-        let call = Call {
-            reader,
-            handle: Arc::clone(&self.handle),
-        };
-        self.handle.submit(command(writer)).await?;
-        Ok(call)
     }
 
     // Steering.
@@ -465,18 +434,31 @@ impl Cluster {
 
 /// A command under way. Dropping it gives the command up.
 #[derive(Debug)]
-struct Call {
-    reader: Reader<Outcome>,
+struct Call<T> {
+    reader: Reader<T>,
     handle: Arc<Handle>,
 }
 
-impl Call {
-    async fn next(&mut self) -> Option<Result<Outcome, Closed>> {
+impl<T> Call<T> {
+    /// Gives a command to the driver, whose outcomes appear in the call.
+    async fn begin(
+        handle: &Arc<Handle>,
+        wake: Wake,
+        command: impl FnOnce(Writer<T>) -> Command,
+    ) -> Result<Self, Closed> {
+        let (writer, reader) = slot(wake);
+        let handle = Arc::clone(handle);
+        let call = Self { reader, handle };
+        call.handle.submit(command(writer)).await?;
+        Ok(call)
+    }
+
+    async fn next(&mut self) -> Option<Result<T, Closed>> {
         poll_fn(|cx| self.reader.poll_next(cx)).await
     }
 }
 
-impl Drop for Call {
+impl<T> Drop for Call<T> {
     fn drop(&mut self) {
         self.handle.shared.abandon(&mut self.reader);
     }

@@ -203,7 +203,7 @@ impl Client {
             self.rearm();
             return Ok(());
         }
-        if self.questions.forget(id) {
+        if self.questions.give_up(id, out) {
             self.rearm();
             return Ok(());
         }

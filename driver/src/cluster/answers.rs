@@ -35,12 +35,12 @@ pub struct Answer {
 /// Is a handle: the node does not leave while it exists.
 #[derive(Debug)]
 pub struct Answers {
-    call: Call,
+    call: Call<Outcome>,
     over: bool,
 }
 
 impl Answers {
-    pub(super) fn new(call: Call) -> Self {
+    pub(super) fn new(call: Call<Outcome>) -> Self {
         Self { call, over: false }
     }
 

@@ -6,13 +6,12 @@ mod lease;
 mod list;
 mod watch;
 
-use super::Cluster;
 use super::shared::{Command, Handle};
-use super::slot::{Reader, Wake, slot};
+use super::slot::Wake;
+use super::{Call, Cluster};
 use crate::error::{AcquireError, Closed, NotHeld, WithLockError};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::future::poll_fn;
 use core::pin::pin;
 pub use elect::{Election, Leader, Leaders, Leadership};
 pub use guard::LockGuard;
@@ -146,7 +145,8 @@ pub struct LockBuilder {
 
 impl LockBuilder {
     /// Sets the length of the lease, 1 s to `max_ttl`: for how long others wait if this process dies with the lock, and
-    /// for how long it may be paused or cut off without losing it. Default `lock_ttl` of the settings (15 s, or a shorter `max_ttl`).
+    /// for how long it may be paused or cut off without losing it. Default `lock_ttl` of the settings (15 s, or a shorter
+    /// `max_ttl`).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.request = self.request.ttl(ttl);
         self
@@ -201,14 +201,11 @@ impl LockBuilder {
         if let Some(error) = self.wrong {
             return Err(error.into());
         }
-        let (writer, reader) = slot(Wake::End);
-        let mut request = Request {
-            reader,
-            handle: self.handle,
-        };
-        request.handle.submit(Command::Lock(self.request, writer)).await?;
-        match poll_fn(|cx| request.reader.poll_next(cx)).await {
-            Some(Ok(Ok(hold))) => Ok(LockGuard::new(hold, Arc::clone(&request.handle))),
+        // A lock that was granted when this is dropped is in the slot, and is given back with that.
+        let command = |slot| Command::Lock(self.request, slot);
+        let mut call = Call::begin(&self.handle, Wake::End, command).await?;
+        match call.next().await {
+            Some(Ok(Ok(hold))) => Ok(LockGuard::new(hold, self.handle)),
             Some(Ok(Err(error))) => Err(error.into()),
             Some(Err(Closed)) | None => Err(Closed.into()),
         }
@@ -267,18 +264,5 @@ impl LockBuilder {
             // It was stopped in good time.
             (_, Ok(()) | Err(NotHeld::Released)) => Err(WithLockError::Lost(LostReason::Expired)),
         }
-    }
-}
-
-/// A request under way. Dropping it gives it up; a lock that was granted meanwhile is in the slot, and is given back
-/// when that is dropped.
-struct Request {
-    reader: Reader<Result<Hold, LockError>>,
-    handle: Arc<Handle>,
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        self.handle.shared.abandon(&mut self.reader);
     }
 }

@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     view: RwLock<View>,
     /// Notified with each change of the view that somebody may wait for.
     changed: Event,
+    /// Notified when a list or a forced release ends: the node has room for another one.
+    pub(crate) room: Event,
     /// Somebody has read the members since they were last copied from the node.
     view_read: AtomicBool,
     leave: AtomicBool,
@@ -100,6 +102,7 @@ impl Shared {
             inbox: Inbox::new(max_inbox_bytes),
             view: RwLock::new(view),
             changed: Event::new(),
+            room: Event::new(),
             view_read: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             clock,
@@ -221,6 +224,7 @@ impl Shared {
             view.stopped.get_or_insert(result);
             view.has_quorum = false;
         });
+        self.room.notify(usize::MAX);
         self.inbox.close();
         self.for_subscribers(Subscriber::close);
     }

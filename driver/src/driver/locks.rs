@@ -86,8 +86,14 @@ impl Locks {
         after: Option<LockCursor>,
         slot: SlotWriter<Result<LockPage, LockError>>,
     ) {
+        if slot.is_abandoned() {
+            return;
+        }
         match node.list_locks(now, filter, after) {
-            Ok(id) => drop(self.entries.insert(id, Entry::Page(slot))),
+            Ok(id) if slot.started(OpKey::Lock(id)) => {
+                self.entries.insert(id, Entry::Page(slot));
+            }
+            Ok(id) => give_up(node, now, id),
             Err(error) => slot.finish(Some(Err(error))),
         }
     }
@@ -100,8 +106,14 @@ impl Locks {
         at_once: bool,
         slot: SlotWriter<Result<bool, LockError>>,
     ) {
+        if slot.is_abandoned() {
+            return;
+        }
         match node.revoke_lock(now, token, at_once) {
-            Ok(id) => drop(self.entries.insert(id, Entry::Revoked(slot))),
+            Ok(id) if slot.started(OpKey::Lock(id)) => {
+                self.entries.insert(id, Entry::Revoked(slot));
+            }
+            Ok(id) => give_up(node, now, id),
             Err(error) => slot.finish(Some(Err(error))),
         }
     }
@@ -123,9 +135,18 @@ impl Locks {
         }
     }
 
-    /// Nobody wants this any more: neither the lock nor to wait for it.
+    /// Nothing more is told of this.
+    fn end(&mut self, id: LockId) -> Option<Entry> {
+        let entry = self.entries.remove(&id);
+        if let Some(Entry::Page(_) | Entry::Revoked(_)) = entry {
+            self.shared.room.notify(usize::MAX);
+        }
+        entry
+    }
+
+    /// Nobody wants this any more: neither the lock nor to wait for it, nor an answer.
     pub(super) fn give_up(&mut self, node: &mut Node, now: Instant, id: LockId) {
-        if let Some(entry) = self.entries.remove(&id) {
+        if let Some(entry) = self.end(id) {
             give_up(node, now, id);
             if let Entry::Held { lease, stop_at } = entry {
                 self.settle(&lease, stop_at, LostReason::Expired);
@@ -191,14 +212,14 @@ impl Locks {
                     self.settle(&lease, stop_at, reason);
                 }
             }
-            LockEvent::Failed { id, error } => match self.entries.remove(&id) {
+            LockEvent::Failed { id, error } => match self.end(id) {
                 Some(Entry::Wanted(slot)) => slot.finish(Some(Err(error))),
                 Some(Entry::Page(slot)) => slot.finish(Some(Err(error))),
                 Some(Entry::Revoked(slot)) => slot.finish(Some(Err(error))),
                 Some(Entry::Held { .. } | Entry::Watch(_)) | None => {}
             },
             LockEvent::Listed { id, page } => {
-                if let Some(Entry::Page(slot)) = self.entries.remove(&id) {
+                if let Some(Entry::Page(slot)) = self.end(id) {
                     slot.finish(Some(Ok(page)));
                 }
             }
@@ -208,7 +229,7 @@ impl Locks {
                 }
             }
             LockEvent::Taken { id, taken } => {
-                if let Some(Entry::Revoked(slot)) = self.entries.remove(&id) {
+                if let Some(Entry::Revoked(slot)) = self.end(id) {
                     slot.finish(Some(Ok(taken)));
                 }
             }
@@ -235,6 +256,12 @@ impl Locks {
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn len(&self) -> usize {
         self.entries.len() + self.alarms.len()
+    }
+
+    /// What the node was asked for last.
+    #[cfg(test)]
+    pub(super) fn newest(&self) -> Option<LockId> {
+        self.entries.keys().next_back().copied()
     }
 
     #[cfg(test)]

@@ -153,7 +153,8 @@ impl Locks {
                     // Nothing more is told of it.
                     return Ok(());
                 }
-                let known = client.open.contains_key(id) || client.held.contains_key(id);
+                let wanted = client.open.contains_key(id) || client.queries.contains_key(id);
+                let known = wanted || client.held.contains_key(id);
                 client.ending.insert(*id);
                 ensure(known, || {
                     format!("{} gives back {id:?}, which it does not have", who(world, node))

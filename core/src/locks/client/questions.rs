@@ -68,13 +68,17 @@ impl Questions {
         }
     }
 
-    /// Ends a watch. Returns whether it was one.
-    pub(super) fn forget(&mut self, id: LockId) -> bool {
-        let watch = self
-            .0
-            .get(&id.0)
-            .is_some_and(|question| question.deadline.is_none());
-        watch && self.0.remove(&id.0).is_some()
+    /// Gives a question up. Returns whether there was one. A watch just ends.
+    pub(super) fn give_up(&mut self, id: LockId, out: &mut ClientOutput) -> bool {
+        let question = self.0.remove(&id.0);
+        if question
+            .as_ref()
+            .is_some_and(|question| question.deadline.is_some())
+        {
+            let error = LockError::Cancelled;
+            out.events.push(LockEvent::Failed { id, error });
+        }
+        question.is_some()
     }
 }
 

@@ -512,3 +512,26 @@ fn watches_are_not_in_the_way_of_what_is_asked_once() {
     timeout(&mut client, 5000);
     assert!(list(&mut client).is_ok());
 }
+
+#[test]
+fn a_question_that_is_given_up_is_asked_no_more_and_makes_room() {
+    let mut client = client();
+    let mut ids = Vec::new();
+    for token in 1..=MAX_WANTS as u64 {
+        ids.push(client.revoke(at(0), token, false, at(5000)).unwrap());
+    }
+    assert_eq!(timeout(&mut client, 0).asks.len(), MAX_WANTS);
+    let list = |client: &mut Client| client.list(at(0), LockFilter::new(), None, at(5000));
+    assert_eq!(list(&mut client), Err(LockError::TooManyRequests));
+    for id in ids {
+        let mut out = ClientOutput::default();
+        client.release(at(10), id, &mut out).unwrap();
+        let error = LockError::Cancelled;
+        assert_eq!(out.events, [LockEvent::Failed { id, error }]);
+        assert_eq!(client.release(at(10), id, &mut out), Err(LockError::UnknownId));
+        let (request, held) = (id.0, true);
+        assert_eq!(answered(&mut client, 20, &Answer::Revoked { request, held }), []);
+    }
+    assert_eq!(client.poll_timeout(), None);
+    assert!(list(&mut client).is_ok());
+}

@@ -6,7 +6,7 @@ use crate::error::{AcquireError, LockQueryError, NotHeld, WithLockError};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::ops::Deref;
-use quorate_core::{Duration, LockRow, NodeId};
+use quorate_core::{Duration, LockError, LockRow, NodeId};
 
 /// What the value is called in the metadata of the lock.
 const VALUE: &str = "value";
@@ -182,10 +182,19 @@ impl Leaders {
     /// Waits until who leads is another one than was told last, nobody (`Some(None)`) being one of them; the first call
     /// waits until it is known at all. `None` at the end. Cancel safe: a dropped future has taken nothing.
     pub async fn next(&mut self) -> Option<Option<Leader>> {
+        let mut room = None;
         loop {
             let leader = match self.watch.next().await {
                 Ok(info) => info.and_then(|info| info.holders.first().and_then(Leader::of)),
                 Err(LockQueryError::Closed(_)) => return None,
+                Err(LockQueryError::Failed(LockError::TooManyRequests)) => {
+                    match room.take() {
+                        // Refused since it listens: one of all those questions will end.
+                        Some(listener) => listener.await,
+                        None => room = Some(self.watch.room()),
+                    }
+                    continue;
+                }
                 // Nobody could tell: the next look may, if there can be one.
                 Err(LockQueryError::Failed(error)) if error.retry_after().is_some() => continue,
                 Err(LockQueryError::Failed(_)) => return None,

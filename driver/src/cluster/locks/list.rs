@@ -122,7 +122,8 @@ pub struct LockPages {
 
 impl LockPages {
     /// Wants only what members hold and wait for whose name (`name` of their settings) has this form: `*` stands for any
-    /// characters, `?` for one. Who is no member any more has no name, and is left out.
+    /// characters, `?` for one. Who is no member any more has no name, and is left out. Looked at by this node, in each page:
+    /// it has no limit of length.
     pub fn owner_name(mut self, pattern: impl Into<String>) -> Self {
         self.owner = Some(pattern.into());
         self
@@ -142,7 +143,8 @@ impl LockPages {
     /// much out. Cancel safe: a dropped future has taken nothing. After an error the same page can be asked for again.
     ///
     /// # Errors
-    /// Those of [`Cluster::lock_info`], and [`LockError::Pattern`] if the filter has a pattern that is too long or empty.
+    /// Those of [`Cluster::lock_info`], and [`LockError::Pattern`] if a pattern of the filter has a length that it may not
+    /// have ([`LockFilter`]).
     pub async fn next(&mut self) -> Result<Option<Vec<LockRow>>, LockQueryError> {
         let Some(after) = self.next.clone() else {
             return Ok(None);

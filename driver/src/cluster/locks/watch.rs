@@ -1,11 +1,11 @@
 //! Hearing of changes of a lock.
 
 use super::LockInfo;
-use crate::cluster::Cluster;
 use crate::cluster::shared::Command;
-use crate::cluster::slot::{Reader, Wake, slot};
+use crate::cluster::slot::Wake;
+use crate::cluster::{Call, Cluster};
 use crate::error::{Closed, LockQueryError};
-use core::future::poll_fn;
+use event_listener::EventListener;
 use quorate_core::{LockError, LockKey};
 
 impl Cluster {
@@ -32,14 +32,13 @@ impl Cluster {
     /// ```
     pub async fn watch(&self, key: &str) -> Result<LockWatch, LockQueryError> {
         let key = LockKey::new(key).ok_or(LockError::Key { len: key.len() })?;
-        let (writer, reader) = slot(Wake::Each);
+        let command = |slot| Command::WatchLock(key.clone(), slot);
         let mut watch = LockWatch {
-            reader,
+            call: Call::begin(&self.handle, Wake::Each, command).await?,
             cluster: self.clone(),
-            key: key.clone(),
+            key,
             changed: false,
         };
-        self.handle.submit(Command::WatchLock(key, writer)).await?;
         watch.heard().await?;
         Ok(watch)
     }
@@ -49,7 +48,7 @@ impl Cluster {
 /// Is a handle.
 #[derive(Debug)]
 pub struct LockWatch {
-    reader: Reader<Result<(), LockError>>,
+    call: Call<Result<(), LockError>>,
     cluster: Cluster,
     key: LockKey,
     /// Something has changed since it was looked at.
@@ -77,16 +76,15 @@ impl LockWatch {
         Ok(info)
     }
 
+    /// Completes after a list or a forced release of this node has ended.
+    pub(super) fn room(&self) -> EventListener {
+        self.cluster.handle.shared.room.listen()
+    }
+
     async fn heard(&mut self) -> Result<(), LockQueryError> {
-        match poll_fn(|cx| self.reader.poll_next(cx)).await {
+        match self.call.next().await {
             Some(Ok(heard)) => Ok(heard?),
             Some(Err(Closed)) | None => Err(Closed.into()),
         }
-    }
-}
-
-impl Drop for LockWatch {
-    fn drop(&mut self) {
-        self.cluster.handle.shared.abandon(&mut self.reader);
     }
 }

@@ -23,17 +23,34 @@ struct One {
 
 impl One {
     fn new() -> Self {
-        let io = FakeIo::default();
-        let config = Config::default().insecure().local().cluster_size(1);
-        let (cluster, driver) = Driver::new(Setup::new(config, [7; 32]), io.clone()).unwrap();
-        let driver = Some(driver);
-        let mut one = Self { cluster, driver, io };
+        let mut one = Self::of(1);
         let cluster = one.cluster.clone();
         one.run(cluster.ready()).unwrap();
         // Once one was granted, the group is open.
         drop(one.acquire("first"));
         one.settle();
         one
+    }
+
+    /// One member of a cluster of so many: with others that never come, nobody answers what it asks.
+    fn of(cluster_size: u8) -> Self {
+        let io = FakeIo::default();
+        let config = Config::default().insecure().local().cluster_size(cluster_size);
+        let (cluster, driver) = Driver::new(Setup::new(config, [7; 32]), io.clone()).unwrap();
+        let driver = Some(driver);
+        Self { cluster, driver, io }
+    }
+
+    /// What is open with the driver.
+    fn open(&self) -> usize {
+        self.driver.as_ref().map_or(0, |driver| driver.locks.len())
+    }
+
+    /// Lets the driver hear of the node.
+    fn tell(&mut self, event: LockEvent) {
+        let now = self.io.now();
+        let driver = self.driver.as_mut().unwrap();
+        driver.locks.handle(&mut driver.node, now, event);
     }
 
     /// Lets the driver take a step.

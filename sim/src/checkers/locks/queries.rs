@@ -67,6 +67,15 @@ impl Locks {
         let fits = match error {
             LockError::Leaving => process.leaving.is_some(),
             LockError::Timeout => local >= query.deadline,
+            LockError::Cancelled => {
+                let client = self.clients.get_mut(&node);
+                return ensure(client.is_some_and(|client| client.ending.remove(&id)), || {
+                    format!(
+                        "{} has not given up {query:?}, which is cancelled",
+                        who(world, node)
+                    )
+                });
+            }
             _ => false,
         };
         self.tally.count(Situation::LockQueryTimedOut);

@@ -655,6 +655,15 @@ fn questions_that_are_answered_wrongly_twice_or_never() {
         assert_eq!(watched.0.violations(), []);
         (watched, id)
     };
+    // Whoever has given it up is told so, and nobody else.
+    let error = LockError::Cancelled;
+    let (watched, id) = asked(&list);
+    watched.tell_objects(A, LockEvent::Failed { id, error }, "has not given up");
+    let (mut watched, id) = asked(&list);
+    let result = Ok(());
+    watched.command(A, &Command::Unlock { id, result });
+    watched.tell(A, LockEvent::Failed { id, error });
+    watched.tell_objects(A, LockEvent::Listed { id, page: page() }, "which it did not ask");
     let (watched, id) = asked(&list);
     watched.tell_objects(A, LockEvent::Taken { id, taken }, "asked for a listing");
     let (watched, id) = asked(&revoke);

@@ -181,6 +181,95 @@ fn who_leads_is_seen_with_its_value_and_who_follows() {
 }
 
 #[test]
+fn a_question_that_is_dropped_leaves_its_place() {
+    let mut one = One::of(3);
+    let cluster = one.cluster.clone();
+    for early in [true, false] {
+        let mut list = Box::pin(cluster.lock_info("k"));
+        let mut forced = Box::pin(cluster.force_release(7));
+        assert!(now(list.as_mut()).is_none() && now(forced.as_mut()).is_none());
+        if !early {
+            one.settle();
+            assert_eq!(one.open(), 2);
+        }
+        drop((list, forced));
+        one.settle();
+        assert_eq!(one.open(), 0);
+    }
+    // The node has as many places as ever.
+    let mut open = Vec::new();
+    for i in 0..2_000 {
+        let mut list = Box::pin(cluster.lock_info("k"));
+        assert!(now(list.as_mut()).is_none());
+        one.pass();
+        if i % 2 == 0 {
+            open.push(list);
+        }
+    }
+    one.settle();
+    assert_eq!(one.open(), 1_000);
+}
+
+#[test]
+fn whoever_observes_waits_for_room_to_ask() {
+    let mut one = One::of(3);
+    let cluster = one.cluster.clone();
+    let election = cluster.elect("boss");
+    let mut leaders = one.run(election.observe()).unwrap();
+    let watch = one.driver.as_ref().unwrap().locks.newest().unwrap();
+    let mut lists = Vec::new();
+    for _ in 0..1_024 {
+        let mut list = Box::pin(cluster.lock_info("k"));
+        assert!(now(list.as_mut()).is_none());
+        lists.push(list);
+        one.pass();
+    }
+    let full = one.run(cluster.lock_info("k"));
+    assert_eq!(full, Err(LockError::TooManyRequests.into()));
+    one.tell(LockEvent::Changed { id: watch });
+
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut next = Box::pin(leaders.next());
+    let mut polls = 0;
+    woken.0.store(true, Ordering::SeqCst);
+    for turn in 0..200 {
+        if woken.0.swap(false, Ordering::SeqCst) {
+            polls += 1;
+            assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        one.settle();
+        if turn == 100 {
+            assert!(polls < 10, "it asked {polls} times in vain");
+            assert_eq!(one.open(), 1_025);
+            lists.pop();
+        }
+    }
+    assert!(polls < 20, "{polls}");
+    assert_eq!(one.open(), 1_025, "its question is one of them");
+
+    // An answer that says nothing is no end, one that says that it may not ask is.
+    for (error, ends) in [(LockError::Timeout, false), (LockError::Observer, true)] {
+        let id = one.driver.as_ref().unwrap().locks.newest().unwrap();
+        one.tell(LockEvent::Failed { id, error });
+        let polled = next.as_mut().poll(&mut Context::from_waker(&waker));
+        assert_eq!(polled, if ends { Poll::Ready(None) } else { Poll::Pending });
+        lists.pop();
+        one.settle();
+    }
+}
+
+/// Says whether it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
 fn guards_and_futures_may_cross_threads() {
     fn sync<T: Send + Sync + 'static>() {}
     fn send<T: Send>(_: T) {}
