@@ -70,12 +70,17 @@ fn calm() -> Sim {
 }
 
 fn calm_with(max_ttl: Duration) -> Sim {
+    calm_and_observed(max_ttl, 1)
+}
+
+/// Three voters, and observers who may ask.
+fn calm_and_observed(max_ttl: Duration, observers: usize) -> Sim {
     let schedule = Schedule {
         cluster_size: 3,
-        observers: 1,
+        observers,
         allow_observers: true,
         max_ttl,
-        ..Schedule::calm(7, 4)
+        ..Schedule::calm(7, 3 + observers)
     };
     let mut sim = Sim::builder().schedule(schedule).build();
     // With observers the first group waits for the grace.
@@ -391,15 +396,7 @@ fn locks_are_counted() {
 #[test]
 fn the_table_forgets_who_is_gone() {
     let max_ttl = Duration::from_secs(20);
-    let schedule = Schedule {
-        cluster_size: 3,
-        observers: 1,
-        allow_observers: true,
-        max_ttl,
-        ..Schedule::calm(7, 4)
-    };
-    let mut sim = Sim::builder().schedule(schedule).build();
-    sim.run_for(max_ttl * 2);
+    let mut sim = calm_and_observed(max_ttl, 1);
     let seated = |&node: &NodeIndex| sim.node_of(node).replica().is_seated();
     let voters: Vec<_> = (0..4).map(NodeIndex).filter(seated).collect();
     let gone = (0..4)
@@ -440,15 +437,7 @@ fn the_table_forgets_who_is_gone() {
 #[test]
 fn who_died_is_forgotten_though_its_session_lasts() {
     let max_ttl = Duration::from_secs(20);
-    let schedule = Schedule {
-        cluster_size: 3,
-        observers: 2,
-        allow_observers: true,
-        max_ttl,
-        ..Schedule::calm(7, 5)
-    };
-    let mut sim = Sim::builder().schedule(schedule).build();
-    sim.run_for(max_ttl * 2);
+    let mut sim = calm_and_observed(max_ttl, 2);
     let seated = |node: &NodeIndex| sim.node_of(*node).replica().is_seated();
     let (voters, observers): (Vec<_>, Vec<_>) = (0..5).map(NodeIndex).partition(seated);
     for &observer in &observers {
@@ -484,15 +473,7 @@ fn who_died_is_forgotten_though_its_session_lasts() {
 #[test]
 fn a_goodbye_counts_for_what_is_not_decided_yet() {
     let max_ttl = Duration::from_secs(60);
-    let schedule = Schedule {
-        cluster_size: 3,
-        observers: 2,
-        allow_observers: true,
-        max_ttl,
-        ..Schedule::calm(7, 5)
-    };
-    let mut sim = Sim::builder().schedule(schedule).build();
-    sim.run_for(Duration::from_secs(10) + max_ttl);
+    let mut sim = calm_and_observed(max_ttl, 2);
     let leads = |node: &NodeIndex| sim.node_of(*node).replica().leadership().is_some();
     let leader = (0..5).map(NodeIndex).find(leads).expect("there is one");
     let observes = |node: &NodeIndex| sim.world().process(*node).config.role == Role::Observer;
