@@ -558,7 +558,8 @@ impl Node {
 
     /// Asks who holds and waits for locks. [`LockEvent::Listed`](crate::LockEvent::Listed) brings one page, in a stable
     /// order, as everything stood at some moment between this call and the answer; its `next` is where the next page
-    /// begins. Or [`LockEvent::Failed`](crate::LockEvent::Failed) after `message_timeout`.
+    /// begins. Or [`LockEvent::Failed`](crate::LockEvent::Failed): after `message_timeout`, or at once by
+    /// [`unlock`](Self::unlock) with the returned id.
     ///
     /// # Errors
     /// [`LockError`]; nothing was asked.
@@ -592,7 +593,8 @@ impl Node {
     ///
     /// With `at_once` the next holder gets it without waiting for that: **two may believe that they hold it**, and only
     /// a resource that checks tokens is safe. [`LockEvent::Taken`](crate::LockEvent::Taken) follows, or
-    /// [`LockEvent::Failed`](crate::LockEvent::Failed) after `message_timeout`, and the table keeps a record.
+    /// [`LockEvent::Failed`](crate::LockEvent::Failed) after `message_timeout` or by [`unlock`](Self::unlock), and the
+    /// table keeps a record.
     ///
     /// # Errors
     /// [`LockError`]; nothing was asked.

@@ -16,7 +16,7 @@ pub const MAX_METADATA_BYTES: usize = 512;
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// Creates a key; `None` if it is empty or longer than [`MAX_KEY_BYTES`].
+    /// Creates a key; `None` if it is empty or longer than 255 bytes.
     pub fn new(key: &str) -> Option<Self> {
         (1..=MAX_KEY_BYTES)
             .contains(&key.len())

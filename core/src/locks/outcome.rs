@@ -89,11 +89,11 @@ pub enum LockError {
     /// The group grants nothing yet.
     #[error("the group does not grant locks yet: leases of an earlier one may still count")]
     NotOpen,
-    /// It was not granted in time.
+    /// It was not granted, or answered, in time.
     #[error("not granted in time")]
     Timeout,
     /// It was given up.
-    #[error("given up before it was granted")]
+    #[error("given up before it was granted or answered")]
     Cancelled,
     /// The node leaves.
     #[error("this node is leaving the cluster")]

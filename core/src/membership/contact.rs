@@ -60,7 +60,7 @@ pub(super) struct Contact {
     pub(super) indirect: Option<Instant>,
     /// Whether this node suspects the direct partner itself, since its last evidence.
     pub(super) accused: bool,
-    /// Whether a direct partner was given more time, since its last evidence, because the timers ran late.
+    /// Whether a direct partner was given more time, since anything last came back, because the timers ran late.
     pub(super) excused: bool,
     pub(super) probe: Option<Probe>,
     /// The newest probe numbers sent and when, in a ring; number 0 is an empty place.
