@@ -250,7 +250,7 @@ impl Consensus {
         let (truth, quorum) = (self.truth.borrow(), replica.rules().quorum());
         match watched.key.part {
             Part::Leader => {
-                if let Some(leadership) = replica.leadership() {
+                if let Some(leadership) = replica.leadership().filter(|_| !replica.rules().is_best_effort()) {
                     contact::check_rounds(world, &self.watched, watched, leadership)?;
                 }
                 contact::check_leader(world, &truth, node, watched, seats, quorum)

@@ -54,7 +54,8 @@ pub(super) fn check_leader(
 }
 
 /// Objects to a leader that takes an answer to a quorum round from a life without a group: that has not stored the
-/// beginning, and may follow another founder next. What a life has stored it keeps.
+/// beginning, and may follow another founder next. What a life has stored it keeps; not so without `cluster_size`, where
+/// a life goes on after it has abandoned a group, and a leader is its own quorum.
 pub(super) fn check_rounds(
     world: &World,
     watched: &[Option<Watched>],

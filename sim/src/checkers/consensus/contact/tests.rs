@@ -1,9 +1,14 @@
 //! Each rule is left out of the core in turn: without it, and only then, somebody objects.
 
 use crate::checkers::testing::{A, B, C, cluster, secs};
+use crate::observe::{Observer, Seen};
+use crate::run::run_observed;
+use crate::schedule::Schedule;
 use crate::sim::Sim;
-use crate::world::NodeIndex;
-use quorate_core::PlantedBug;
+use crate::world::{NodeIndex, World};
+use quorate_core::consensus::{Group, Leadership, Life};
+use quorate_core::{Node, PlantedBug};
+use std::collections::BTreeMap;
 
 /// What the checker says of an open group of three to which something happens, with and without a rule.
 #[track_caller]
@@ -65,4 +70,64 @@ fn a_round_that_a_newcomer_without_the_group_answers() {
     };
     let what = "which has not stored the beginning of the group";
     objects_without(PlantedBug::RoundsByTheEmpty, restart, what);
+}
+
+/// Under heavy loss leaders drop members and take them in again, and groups meet and yield.
+const LOSSY: &str = "hosts 5
+cluster_size 0
+fast true
+chaos 30s
+messages 0
+requests 0
+draws 0
+locks 267
+5s +25s burst-loss from=* to=* permille=650 burst=32";
+
+#[test]
+fn without_a_size_a_life_may_answer_and_then_go_to_another_group() {
+    let runs = [0x3, 0x2b].map(|seed| {
+        let schedule: Schedule = LOSSY.parse().expect("it is a schedule");
+        let schedule = Schedule { seed, ..schedule };
+        let (report, went) = run_observed(&schedule, true, Went::default());
+        assert_eq!(report.violation, None);
+        went.after_answers
+    });
+    assert!(
+        runs.iter().any(|&times| times > 0),
+        "it happens with none of these seeds any more: choose others"
+    );
+}
+
+/// Counts how often a leader has an answer of a life whose log it does not know to match, and that has gone to another
+/// group.
+#[derive(Default)]
+struct Went {
+    groups: BTreeMap<Life, Option<Group>>,
+    after_answers: u32,
+}
+
+impl Observer for Went {
+    fn name(&self) -> &'static str {
+        "went"
+    }
+
+    fn observe(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        let settled = match *seen {
+            Seen::Settled { node } => world.process(node).node(),
+            _ => None,
+        };
+        let Some(replica) = settled.map(Node::replica) else {
+            return Ok(());
+        };
+        self.groups.insert(replica.life(), replica.group());
+        let peers = replica.leadership().into_iter().flat_map(Leadership::peers);
+        let mut answered = peers.filter(|(_, progress)| progress.matched() == 0 && progress.round() > 0);
+        let went = answered.any(|(life, _)| {
+            self.groups
+                .get(&life)
+                .is_some_and(|&group| group != replica.group())
+        });
+        self.after_answers += u32::from(went);
+        Ok(())
+    }
 }
