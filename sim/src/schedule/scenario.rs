@@ -50,6 +50,7 @@ const TEXTS: &[(&str, &str)] = texts![
     "crash-everyone-in-turn",
     "instant-restart",
     "blackout-wall-back",
+    "wall-clocks-behind",
     "paused-node-returns",
     "ghost",
     "frozen-clock",
