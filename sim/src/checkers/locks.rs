@@ -2,7 +2,8 @@
 //!
 //! A belief lasts, in true time, from when its application is told of the grant until the first of these: it is told of
 //! the end, its process ends, or its host's clock reaches the end of the newest lease that it was told of, whether or not
-//! anybody looks. The rules between beliefs are in [`beliefs`], those for the outcome of each request are here.
+//! anybody looks. The rules between beliefs are in [`beliefs`], those for when anything has to happen in [`waits`], and
+//! those for the outcome of each request are here.
 
 mod beliefs;
 mod moved;
@@ -10,6 +11,7 @@ mod queries;
 mod resource;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use super::truth::Shared;
 use super::{Every, consensus, ensure, who};
@@ -31,8 +33,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const SLACK: Duration = Duration::from_millis(200);
 /// For how long nothing may have kept it from that.
 const WELL: Duration = Duration::from_secs(2);
-/// How much longer than all leases and waits anything is left of them: releases are sent again so late.
-const CLEARED: Duration = Duration::from_secs(10);
 
 /// A request that has no outcome.
 #[derive(Debug)]
@@ -370,19 +370,6 @@ impl Locks {
         })
     }
 
-    fn timed_out(&self, world: &World, node: NodeIndex, id: LockId, asked: &Asked) -> Result<(), String> {
-        let process = world.process(node);
-        let (local, deadline) = (world.clock(process.host), asked.deadline(world, node));
-        let late = local.saturating_since(deadline);
-        let well = self.truth.borrow().well_since(node, world.now() - WELL);
-        ensure(local >= deadline && (late <= SLACK || !well), || {
-            format!(
-                "{} gives up {id:?} at {local:?} on its clock: it was to wait until {deadline:?}",
-                who(world, node)
-            )
-        })
-    }
-
     fn granted(
         &mut self,
         world: &World,
@@ -571,51 +558,6 @@ impl Locks {
         judge.check_first(node, replica, above, heard)
     }
 
-    /// **Nobody waits for ever** While all is well, a lock that is free does not stay so: whose turn it is gets it, or is
-    /// dropped when it is silent.
-    fn check_turns(&mut self, world: &World, leader: NodeIndex, replica: &Replica) -> Result<(), String> {
-        let (Some(group), Some(machine)) = (replica.group(), replica.machine()) else {
-            return Ok(());
-        };
-        let now = world.now();
-        let locks = machine.table.locks().filter(|_| machine.open);
-        let free = locks.filter_map(|(key, lock)| {
-            let next = lock
-                .queue()
-                .next()
-                .filter(|next| next.wish.units <= lock.free())?;
-            Some((key.clone(), next.owner, next.request))
-        });
-        let free: Vec<_> = free.collect();
-        let before = std::mem::take(&mut self.turns);
-        let (mut others, config) = (before, &world.process(leader).config);
-        let calm = world.healed().is_some() && self.truth.borrow().unrest + config.waiter_ttl < now;
-        let most = 2 * config.waiter_ttl;
-        let mut late = None;
-        for (key, owner, request) in free {
-            let at = (group, key);
-            let same = others
-                .get(&at)
-                .filter(|&&(of, number, _)| (of, number) == (owner, request));
-            let since = same.map_or(now, |&(_, _, since)| since);
-            // Bad times do not count.
-            let since = if calm { since } else { now };
-            if since + most < now {
-                late.get_or_insert((at.1.clone(), owner, since));
-            }
-            others.insert(at.clone(), (owner, request, since));
-            self.turns.insert(at, (owner, request, since));
-        }
-        others.retain(|(of, _), _| *of != group);
-        self.turns.append(&mut others);
-        ensure(late.is_none(), || {
-            format!(
-                "{} leads, nobody holds what {late:?} waits for first, and it does not get it",
-                who(world, leader)
-            )
-        })
-    }
-
     /// Who believes in a lock uses it: at some moments, and also when it has not looked for long.
     fn write(&mut self, world: &World, node: NodeIndex) -> Result<(), String> {
         let Some(client) = self.clients.get(&node) else {
@@ -625,62 +567,6 @@ impl Locks {
         let judge = Judge::new(world, &consensus);
         let mut held = client.held.values();
         held.try_for_each(|belief| self.resources.write(&judge, belief, &self.tally))
-    }
-
-    /// Every request that is open has time left.
-    fn overdue(&self, world: &World) -> Result<(), String> {
-        for (&node, client) in &self.clients {
-            let local = world.clock(world.process(node).host);
-            let late = client
-                .open
-                .iter()
-                .find(|(_, asked)| asked.deadline(world, node) + SLACK < local);
-            if let Some((id, _)) = late {
-                let well = self.truth.borrow().well_since(node, world.now() - WELL);
-                ensure(!well, || {
-                    format!("{id:?} of {} has no outcome in its time", who(world, node))
-                })?;
-            }
-            self.queries_overdue(world, node, client)?;
-        }
-        Ok(())
-    }
-
-    fn has_left(&self, world: &World, node: NodeIndex) -> Result<(), String> {
-        let Some(client) = self.clients.get(&node) else {
-            return Ok(());
-        };
-        let open = client.open.keys().chain(client.queries.keys());
-        let left = open.chain(client.held.keys()).next();
-        ensure(left.is_none(), || {
-            format!("{} has left, and {left:?} has no outcome", who(world, node))
-        })
-    }
-
-    /// Nothing is left of locks that nobody holds and nobody waits for.
-    fn leftovers(&self, world: &World) -> Result<(), String> {
-        let used = self.clients.values();
-        if used
-            .into_iter()
-            .any(|client| !client.open.is_empty() || !client.held.is_empty())
-        {
-            return Ok(());
-        }
-        let since = self.truth.borrow().unrest.max(self.busy);
-        for (index, process) in world.processes().filter(|(_, process)| process.is_live()) {
-            let Some((replica, machine)) = serving(process).and_then(|it| Some((it, it.machine()?))) else {
-                continue;
-            };
-            let over = since + replica.rules().grace + process.config.waiter_ttl + CLEARED < world.now();
-            let left = machine.table.locks().next();
-            ensure(!over || left.is_none(), || {
-                format!(
-                    "{} keeps {left:?}, which nobody holds or waits for",
-                    who(world, index)
-                )
-            })?;
-        }
-        Ok(())
     }
 }
 
@@ -693,12 +579,4 @@ fn serving(process: &Process) -> Option<&Replica> {
 /// For how long a client believes in a lease, on its clock, from when it asked for it.
 fn counted(ttl: Duration, drift_permille: u16) -> Duration {
     Duration::from_nanos(ttl.as_millis() as u64 * 1000 * (1000 - u64::from(drift_permille)))
-}
-
-impl Asked {
-    /// Until when it may be open, on its host's clock.
-    fn deadline(&self, world: &World, node: NodeIndex) -> Instant {
-        let config = &world.process(node).config;
-        self.locally + self.request.wait.unwrap_or(config.message_timeout)
-    }
 }
