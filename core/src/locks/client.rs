@@ -187,13 +187,12 @@ impl Client {
     pub fn release(&mut self, now: Instant, id: LockId, out: &mut ClientOutput) -> Result<(), LockError> {
         if let Some(token) = self.token_of(id) {
             if planted(PlantedBug::BeliefOutlivesRelease) {
-                let until = self.held.get(&token).map_or(now, |held| held.until);
-                self.let_go(now, token, None, until);
+                self.let_go(now, token, None);
                 return Ok(());
             }
             let held = self.stop(token);
             let until = held.as_ref().map_or(now, |held| held.until);
-            self.let_go(now, token, held.map(|held| held.key), until);
+            self.let_go(now, token, held.map(|held| held.key));
             // After a pause the end of the lease may not have been noticed: it was lost before it was given back.
             let reason = LostReason::Expired;
             out.events.push(match until <= now {
@@ -255,10 +254,10 @@ impl Client {
         Some(held)
     }
 
-    fn let_go(&mut self, now: Instant, token: u64, key: Option<Key>, until: Instant) {
+    fn let_go(&mut self, now: Instant, token: u64, key: Option<Key>) {
         let key = key.or_else(|| self.releases.key(token).cloned());
-        // The leader's deadline is a little later than this life's; beyond that nobody waits for it.
-        self.releases.insert(now, token, key, until + ASK_AGAIN_AT_MOST);
+        // However late that is heard: who leads by then has promised the whole lease anew.
+        self.releases.insert(now, token, key, None);
     }
 
     /// Returns the lock that was asked for, also if it was given up.
@@ -272,7 +271,8 @@ impl Client {
             return;
         };
         let until = now + Duration::from_millis(u64::from(want.wish.ttl));
-        self.cancels.insert(now, request, Some(want.wish.key), until);
+        self.cancels
+            .insert(now, request, Some(want.wish.key), Some(until));
     }
 
     /// Asks again for what is not granted, under new numbers: those that were used belong to a life or a group that
@@ -312,7 +312,7 @@ impl Client {
             if let Some(held) = self.stop(token) {
                 let (id, reason) = (held.id, LostReason::Leaving);
                 out.events.push(LockEvent::Lost { id, token, reason });
-                self.let_go(now, token, Some(held.key), held.until);
+                self.let_go(now, token, Some(held.key));
             }
         }
         let requests: Vec<u64> = self.wants.keys().copied().collect();
@@ -436,7 +436,7 @@ impl Client {
                 let key = self.stop(token).map(|held| held.key);
                 let reason = LostReason::Expired;
                 out.events.push(LockEvent::Lost { id, token, reason });
-                self.let_go(now, token, key, until);
+                self.let_go(now, token, key);
             } else if held.risk_at <= now && !held.at_risk {
                 self.change(token, |held| held.at_risk = true);
                 out.events.push(LockEvent::AtRisk { id, until });

@@ -1,6 +1,6 @@
 //! What the leader answers, and what follows from it.
 
-use super::{ASK_AGAIN_AT_MOST, Client, ClientOutput, Held, keepalive};
+use super::{Client, ClientOutput, Held, keepalive};
 use crate::consensus::Group;
 use crate::locks::ask::{Answer, Denial};
 use crate::locks::outcome::{LockError, LockEvent, LostReason};
@@ -67,7 +67,7 @@ impl Client {
                         let highest = before.map_or(token, |(_, highest)| highest.max(token));
                         self.refused = Some((group, highest));
                         // Only now, as the belief is over.
-                        self.let_go(now, token, key, now + ASK_AGAIN_AT_MOST);
+                        self.let_go(now, token, key);
                     }
                 }
             }
@@ -119,14 +119,12 @@ impl Client {
             && !planted(PlantedBug::TakenGrantBelieved)
         {
             // **SAFETY (belief ends first)** It was, or may have been, given back: others may hold it.
-            let until = now + Duration::from_millis(u64::from(lease));
-            self.let_go(now, token, self.key_of(request), until);
+            self.let_go(now, token, self.key_of(request));
             return self.ask_anew(now, &[request]);
         }
         let Some(want) = self.wants.get(&request) else {
             // Nobody wants it any more.
-            let until = now + Duration::from_millis(u64::from(lease));
-            return self.let_go(now, token, self.key_of(request), until);
+            return self.let_go(now, token, self.key_of(request));
         };
         let stamp = Instant::from_nanos(stamp);
         let stamp = if planted(PlantedBug::LeaseCountsFromLatest) {

@@ -19,13 +19,15 @@ struct Ending {
     /// When it is told again; `None` if it never was.
     send_at: Option<Instant>,
     again: Duration,
-    /// Until then it matters.
-    until: Instant,
+    /// Until then it matters; `None` if it does until it is answered.
+    until: Option<Instant>,
 }
 
 impl Ending {
-    fn attention(&self) -> Instant {
-        self.send_at.map_or(self.until, |at| at.min(self.until))
+    /// When it needs attention, as a place among all; `None` if that is only because it was never told.
+    fn due(&self, number: u64) -> Option<(Instant, u64)> {
+        let at = self.send_at.into_iter().chain(self.until).min()?;
+        Some((at, number))
     }
 }
 
@@ -42,8 +44,8 @@ pub(super) struct Endings {
 }
 
 impl Endings {
-    /// Something is over, which matters to others until then.
-    pub(super) fn insert(&mut self, now: Instant, number: u64, key: Option<Key>, until: Instant) {
+    /// Something is over, which matters to others until then; `None` is until they have heard.
+    pub(super) fn insert(&mut self, now: Instant, number: u64, key: Option<Key>, until: Option<Instant>) {
         self.remove(now, number);
         if self.all.len() >= MAX_ENDINGS {
             return;
@@ -58,7 +60,7 @@ impl Endings {
             until,
         };
         self.untold.insert(number);
-        self.due.insert((ending.attention(), number));
+        self.due.extend(ending.due(number));
         self.all.insert(number, ending);
         self.since = Some(now);
     }
@@ -69,7 +71,9 @@ impl Endings {
             return false;
         };
         self.untold.remove(&number);
-        self.due.remove(&(ending.attention(), number));
+        if let Some(due) = ending.due(number) {
+            self.due.remove(&due);
+        }
         if let Some(key) = ending.key {
             self.of_key.remove(&(key, number));
         }
@@ -103,9 +107,11 @@ impl Endings {
     pub(super) fn tell_anew(&mut self, now: Instant) {
         self.since = Some(now);
         for (&number, ending) in &mut self.all {
-            self.due.remove(&(ending.attention(), number));
+            if let Some(due) = ending.due(number) {
+                self.due.remove(&due);
+            }
             ending.send_at = None;
-            self.due.insert((ending.attention(), number));
+            self.due.extend(ending.due(number));
             self.untold.insert(number);
         }
     }
@@ -116,9 +122,11 @@ impl Endings {
         for &(_, number) in self.of_key.range(of_key).take(MAX_LIST) {
             if let Some(ending) = self.all.get_mut(&number) {
                 self.untold.remove(&number);
-                self.due.remove(&(ending.attention(), number));
+                if let Some(due) = ending.due(number) {
+                    self.due.remove(&due);
+                }
                 (ending.send_at, ending.again) = (Some(now), ASK_AGAIN);
-                self.due.insert((ending.attention(), number));
+                self.due.extend(ending.due(number));
             }
         }
     }
@@ -129,7 +137,12 @@ impl Endings {
         let due: Vec<u64> = due.map(|&(_, number)| number).collect();
         let mut tell = BTreeSet::new();
         for number in due {
-            if self.all.get(&number).is_some_and(|ending| ending.until <= now) {
+            if self
+                .all
+                .get(&number)
+                .and_then(|ending| ending.until)
+                .is_some_and(|until| until <= now)
+            {
                 self.remove(now, number);
             } else {
                 tell.insert(number);
@@ -142,10 +155,12 @@ impl Endings {
         }
         for &number in &tell {
             if let Some(ending) = self.all.get_mut(&number) {
-                self.due.remove(&(ending.attention(), number));
+                if let Some(due) = ending.due(number) {
+                    self.due.remove(&due);
+                }
                 ending.send_at = Some(now + ending.again);
                 ending.again = (ending.again * 2).min(ASK_AGAIN_AT_MOST);
-                self.due.insert((ending.attention(), number));
+                self.due.extend(ending.due(number));
             }
         }
         tell.into_iter().collect()
@@ -175,7 +190,7 @@ mod tests {
     fn endings(count: u64) -> Endings {
         let mut endings = Endings::default();
         for number in 0..count {
-            endings.insert(at(0), number, None, at(10_000));
+            endings.insert(at(0), number, None, Some(at(10_000)));
         }
         endings
     }
@@ -236,7 +251,7 @@ mod tests {
     fn the_same_again_counts_anew() {
         let mut endings = endings(1);
         endings.take_due(at(0));
-        endings.insert(at(20), 0, None, at(50));
+        endings.insert(at(20), 0, None, Some(at(50)));
         assert_eq!(endings.take_due(at(20)), [0]);
         assert_eq!((endings.next(), endings.len()), (Some(at(50)), 1));
     }
@@ -246,7 +261,7 @@ mod tests {
         let mut endings = endings(TOLD_AT_ONCE as u64);
         let (ours, others) = (Key::new("ours"), Key::new("others"));
         for (number, key) in [(1000, &ours), (1001, &others), (1002, &ours), (1003, &ours)] {
-            endings.insert(at(0), number, key.clone(), at(10_000));
+            endings.insert(at(0), number, key.clone(), Some(at(10_000)));
         }
         assert!(endings.remove(at(0), 1003));
         assert_eq!(endings.take_due(at(0)).len(), TOLD_AT_ONCE);
@@ -257,5 +272,37 @@ mod tests {
         }
         assert_eq!(endings.take_due(at(200)).len(), TOLD_AT_ONCE);
         assert_eq!(endings.take_due(at(350)), [1000, 1002]);
+    }
+
+    #[test]
+    fn what_matters_until_it_is_heard_is_told_for_ever() {
+        let mut endings = Endings::default();
+        endings.insert(at(0), 7, None, None);
+        assert_eq!(endings.take_due(at(0)), [7]);
+        endings.take_due(at(1_000_000));
+        endings.tell_anew(at(2_000_000));
+        assert_eq!(endings.take_due(at(2_000_000)), [7]);
+        assert!(endings.remove(at(2_000_010), 7));
+        assert_eq!(endings.next(), None);
+    }
+
+    #[test]
+    fn what_is_answered_is_forgotten_with_its_lock() {
+        let mut endings = Endings::default();
+        for number in 0..200 {
+            endings.insert(at(0), number, Key::new("k"), None);
+            assert!(endings.remove(at(0), number));
+        }
+        endings.insert(at(0), 200, Key::new("k"), None);
+        assert_eq!(endings.take_due(at(0)), [200]);
+        endings.tell_of(at(10), Key::new("k").as_ref().unwrap());
+        assert_eq!(endings.take_due(at(10)), [200]);
+        assert!(endings.remove(at(20), 200));
+        let since = endings.since;
+        let none = Endings {
+            since,
+            ..Endings::default()
+        };
+        assert_eq!(endings, none);
     }
 }
