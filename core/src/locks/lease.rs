@@ -7,15 +7,15 @@ mod granting;
 mod tests;
 mod watches;
 
-use super::ask::Answer;
+use super::ask::{Answer, Wish};
 use super::change::Change;
-use super::key::Key;
 use super::list::{LockCursor, LockFilter, page};
 use super::table::{Holder, Table};
 use crate::consensus::Life;
 use crate::planted::{PlantedBug, planted};
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use watches::Watches;
 
@@ -170,8 +170,8 @@ pub struct Leases {
     due: BTreeSet<(Instant, u64)>,
     /// **SAFETY (ended)** Tokens whose end was appended: never answered for again, though they are in the table still.
     ended: BTreeSet<u64>,
-    /// Acquires that were appended and are not applied: what their leases count from, and for which lock.
-    asked: BTreeMap<(Life, u64), (Heard, Key)>,
+    /// Acquires that were appended and are not applied: what their leases count from, and what is wished for.
+    asked: BTreeMap<(Life, u64), (Heard, Arc<Wish>)>,
     waiting: BTreeMap<(Life, u64), Waiting>,
     /// Who waits, by when it counts as silent.
     silent: BTreeSet<(Instant, (Life, u64))>,

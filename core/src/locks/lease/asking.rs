@@ -5,8 +5,9 @@ use crate::consensus::Life;
 use crate::locks::ask::{Answer, Ask, Denial, Wish};
 use crate::locks::change::Change;
 use crate::locks::key::MAX_METADATA_BYTES;
-use crate::locks::table::{Holder, Table, cost};
+use crate::locks::table::{Holder, Lock, Table, cost};
 use crate::planted::{PlantedBug, planted};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -109,13 +110,14 @@ impl Leases {
         if let Some(why) = self.refuses(cx, from, request, floor, wish) {
             return deeds.replies.push((from, Answer::Denied { request, why }));
         }
+        let wish = Arc::new(wish.clone());
         // The first of several copies counts: the lease is no longer than what its sender expects.
-        self.asked.insert((from, request), (heard, wish.key.clone()));
+        self.asked.insert((from, request), (heard, wish.clone()));
         deeds.changes.push(Change::Acquire {
             owner: from,
             request,
             floor,
-            wish: Arc::new(wish.clone()),
+            wish,
         });
     }
 
@@ -131,20 +133,57 @@ impl Leases {
         if is_too_far(cx, from, request, floor) {
             return Some(Denial::TooManyRequests);
         }
-        let lock = table.lock(&wish.key);
-        let limit = usize::try_from(terms.max_waiters).unwrap_or(usize::MAX);
-        let (held, waiting) = lock.map_or((0, 0), |lock| (1, lock.waiting()));
-        if wish.wait && waiting + self.asked.len() >= limit {
-            // Of those that were appended and are not applied, one does not wait if nobody holds the lock.
-            let asked = self.asked.values().filter(|(_, key)| *key == wish.key);
-            if (waiting + held + asked.count()).saturating_sub(1) >= limit {
-                return Some(Denial::TooManyWaiters(terms.max_waiters));
-            }
-        }
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let full = lock.is_none() && count(table.locks().len() + self.asked.len()) >= terms.max_locks;
-        let bytes = table.bytes() + cost(&wish.key, &wish.metadata);
+        let lock = table.lock(&wish.key);
+        // Mostly there is so much room that nobody has to look at what is under way.
+        let waiting = lock.map_or(0, Lock::waiting);
+        let crowded = count(waiting + self.asked.len()) >= terms.max_waiters;
+        if wish.wait && crowded && count(self.may_wait(lock, wish)) > terms.max_waiters {
+            return Some(Denial::TooManyWaiters(terms.max_waiters));
+        }
+        let crowded = count(table.locks().len() + self.asked.len()) >= terms.max_locks;
+        let full = lock.is_none() && crowded && count(self.may_be_locks(table, wish)) > terms.max_locks;
+        let under_way = self
+            .asked
+            .values()
+            .map(|(_, other)| cost(&other.key, &other.metadata));
+        let bytes = table.bytes() + under_way.sum::<usize>() + cost(&wish.key, &wish.metadata);
         (full || count(bytes) > terms.max_bytes).then_some(Denial::TableFull)
+    }
+
+    /// Returns how many wait for a lock, at most, once all that was asked before and this wish are applied.
+    fn may_wait(&self, lock: Option<&Lock>, wish: &Wish) -> usize {
+        let waiting = lock.map_or(0, Lock::waiting);
+        // Of two that differ in the capacity one is denied.
+        let same = |other: &&Arc<Wish>| (&other.key, other.capacity) == (&wish.key, wish.capacity);
+        let before = self.asked.values().map(|(_, other)| other).filter(same);
+        let (mut units, mut tries) = (alloc::vec![wish.units], 0);
+        for other in before {
+            units.push(other.units);
+            tries += usize::from(!other.wait);
+        }
+        // Where somebody waits nobody goes first.
+        let free = if waiting == 0 {
+            lock.map_or(wish.capacity, Lock::free)
+        } else {
+            0
+        };
+        // In whatever order they come, no fewer have it at once than if the largest came first.
+        units.sort_unstable_by(|a, b| b.cmp(a));
+        let left = units.iter().scan(free, |left, &units| {
+            *left = left.checked_sub(units)?;
+            Some(*left)
+        });
+        let at_once = left.count();
+        // Those may all be tries.
+        waiting + units.len() - tries - at_once.saturating_sub(tries)
+    }
+
+    /// Returns how many locks there are, at most, once all that was asked before and this wish are applied.
+    fn may_be_locks(&self, table: &Table, wish: &Wish) -> usize {
+        let keys = self.asked.values().map(|(_, other)| &other.key);
+        let keys = keys.chain([&wish.key]).filter(|key| table.lock(key).is_none());
+        table.locks().len() + keys.collect::<BTreeSet<_>>().len()
     }
 
     /// A request that the leader may know already. Returns whether it does.

@@ -1,5 +1,6 @@
 //! Tests of a leader's leases, with a table to which what it appends is applied at once, or later.
 
+mod limits;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod queues;
@@ -7,6 +8,7 @@ mod watches;
 
 use super::*;
 use crate::id::NodeId;
+use crate::locks::Key;
 use crate::locks::ask::{Ask, Denial, Wish};
 use alloc::vec;
 use bytes::Bytes;
@@ -512,42 +514,6 @@ fn a_late_cancel_ends_a_lease_whatever_floor_came_before() {
 }
 
 #[test]
-fn limits_are_errors_and_change_nothing() {
-    let mut leader = Leader::new(0);
-    leader.terms.max_waiters = 1;
-    leader.terms.max_locks = 2;
-    leader.acquire(0, 1, 1, wish("a"));
-    leader.commit(0);
-    leader.acquire(0, 2, 1, wish("a"));
-    leader.acquire(0, 3, 1, wish("a"));
-    leader.commit(0);
-    leader.acquire(0, 3, 2, wish("b"));
-    leader.commit(0);
-    leader.replies();
-    let before = leader.table.clone();
-    let long = Wish {
-        ttl: 30_001,
-        ..wish("a")
-    };
-    leader.acquire(1, 4, 1, wish("a"));
-    leader.acquire(1, 4, 2, wish("c"));
-    leader.acquire(1, 4, 3, long);
-    leader.acquire(1, 4, MAX_OPEN, wish("a"));
-    let denied = |request, why| (life(4), Answer::Denied { request, why });
-    assert_eq!(
-        leader.replies(),
-        [
-            denied(1, Denial::TooManyWaiters(1)),
-            denied(2, Denial::TableFull),
-            denied(3, Denial::Invalid),
-            denied(MAX_OPEN, Denial::TooManyRequests),
-        ]
-    );
-    leader.commit(1);
-    assert_eq!(leader.table, before);
-}
-
-#[test]
 fn a_request_that_is_not_known_is_asked_for_again() {
     let mut leader = Leader::new(0);
     leader.wait(0, 1, 7);
@@ -634,4 +600,18 @@ fn what_arrives_after_a_goodbye_is_dropped_too() {
         leader.commit(0);
         assert!(!leader.table.knows(life(1).node));
     }
+}
+
+#[test]
+fn nobody_else_renews_a_lease() {
+    let mut leader = Leader::new(0);
+    leader.acquire(0, 1, 1, wish("a"));
+    leader.commit(0);
+    leader.replies();
+    let before = leader.deadline(101);
+    leader.renew(4000, 2, 101);
+    leader.round();
+    let (tokens, revoked) = (vec![101], false);
+    assert_eq!(leader.replies(), [(life(2), Answer::Gone { tokens, revoked })]);
+    assert_eq!(leader.deadline(101), before);
 }

@@ -128,7 +128,7 @@ fn planted_bugs_show() {
             leader.release(1600, 2, 102);
             leader.commit(1600);
             let (owner, request, floor) = (life(1), 1, 0);
-            let wish = alloc::sync::Arc::new(wish("a"));
+            let wish = Arc::new(wish("a"));
             leader.appended.push_back(Change::Acquire {
                 owner,
                 request,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn units(units: u32, capacity: u32) -> Wish {
+pub(super) fn units(units: u32, capacity: u32) -> Wish {
     Wish {
         units,
         capacity,
@@ -11,7 +11,7 @@ fn units(units: u32, capacity: u32) -> Wish {
 }
 
 /// A leader under which 1 holds a lock, by token 101, and these wait for it, in order.
-fn contested(waiters: &[u8]) -> Leader {
+pub(super) fn contested(waiters: &[u8]) -> Leader {
     let mut leader = Leader::new(0);
     for &who in [1].iter().chain(waiters) {
         leader.acquire(0, who, 1, wish("a"));
@@ -173,27 +173,6 @@ fn what_makes_no_sense_is_not_appended() {
 }
 
 #[test]
-fn what_is_under_way_counts_against_the_limits() {
-    let mut leader = Leader::new(0);
-    leader.terms.max_waiters = 1;
-    for who in 1..=3 {
-        leader.acquire(0, who, 1, wish("a"));
-    }
-    leader.terms.max_locks = 2;
-    leader.acquire(0, 4, 1, wish("b"));
-    let denied = |who, why| (life(who), Answer::Denied { request: 1, why });
-    assert_eq!(
-        leader.replies(),
-        [denied(3, Denial::TooManyWaiters(1)), denied(4, Denial::TableFull)]
-    );
-    leader.commit(0);
-    for _ in 0..=MAX_PENDING {
-        leader.renew(0, 1, 101);
-    }
-    assert_eq!(leader.leases.pending.len(), MAX_PENDING);
-}
-
-#[test]
 fn nothing_is_kept_of_what_is_over() {
     let mut leader = contested(&[2, 3]);
     let no_wait = Wish {
@@ -215,4 +194,22 @@ fn nothing_is_kept_of_what_is_over() {
     leader.commit(20);
     leader.round();
     assert_eq!(leader.leases, Leader::new(0).leases);
+}
+
+#[test]
+fn whose_lock_was_taken_is_told_again_until_it_has_stopped() {
+    let mut leader = contested(&[]);
+    let (request, token, at_once) = (9, 101, false);
+    let revoke = Ask::Revoke {
+        request,
+        token,
+        at_once,
+    };
+    leader.ask(0, 2, &revoke);
+    leader.commit(0);
+    leader.replies();
+    assert_eq!(leader.leases.poll_timeout(), Some(at(250)));
+    leader.timeout(250);
+    let (tokens, revoked) = (vec![101], true);
+    assert_eq!(leader.replies(), [(life(1), Answer::Gone { tokens, revoked })]);
 }
