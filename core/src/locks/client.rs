@@ -225,6 +225,7 @@ impl Client {
             held.raising |= ttl > held.ttl;
             if ttl < held.ttl {
                 held.until = held.until.min(less);
+                held.risk_at = held.risk_at.min(answers::two_thirds_after(now, ttl));
             }
             (held.ttl, held.renew_at) = (ttl, now);
             until = held.until;

@@ -127,3 +127,35 @@ fn a_call_that_is_over_leaves_nothing_behind() {
     drop(call);
     assert_eq!(handle.shared.take_abandoned(), Vec::<OpKey>::new());
 }
+
+#[test]
+fn only_the_unsafe_form_frees_at_once() {
+    let (sender, commands) = async_channel::bounded(4);
+    let shared = Arc::new(Shared::new(View::default(), 1000, Arc::new(Stopped)));
+    let addr = core::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let config = quorate_core::Config::default();
+    let cluster = super::Cluster::new(
+        Handle::new(shared, sender),
+        NodeId::from_bytes([1; 16]),
+        addr,
+        config,
+    );
+    let asked = |at_once: bool| {
+        let command = commands.try_recv();
+        matches!(command, Ok(Command::RevokeLock { token: 7, at_once: how, .. }) if how == at_once)
+    };
+    block_on(async {
+        assert!(
+            poll_once(core::pin::pin!(cluster.force_release(7)))
+                .await
+                .is_none()
+        );
+        assert!(asked(false));
+        assert!(
+            poll_once(core::pin::pin!(cluster.force_release_unsafely(7)))
+                .await
+                .is_none()
+        );
+        assert!(asked(true));
+    });
+}

@@ -265,6 +265,7 @@ fn counted(now: Instant, stamp: Instant, lease: u32, ttl: u32) -> (Instant, u32)
     (stamp, lease)
 }
 
-fn two_thirds_after(stamp: Instant, lease: u32) -> Instant {
+/// When a lease that counts from this stamp is at risk.
+pub(super) fn two_thirds_after(stamp: Instant, lease: u32) -> Instant {
     stamp + Duration::from_millis(u64::from(lease / 3 * 2))
 }

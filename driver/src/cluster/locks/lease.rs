@@ -191,21 +191,25 @@ impl Lease {
         &self.0.key
     }
 
-    /// The node believes until then. Returns when work has to stop.
+    /// The lease was renewed: the node believes until then. Returns when work has to stop.
     pub(crate) fn extend(&self, now: Instant, until: Instant) -> Instant {
-        let stop_at = until - (until.saturating_since(now) / 10).min(MARGIN);
         let mut state = lock(&self.0.state);
-        if state.over.is_none() {
-            self.0.deadline.store(until.as_nanos(), Ordering::Release);
-            self.0.stop_at.store(stop_at.as_nanos(), Ordering::Release);
-            state.at_risk = false;
-        }
-        stop_at
+        state.at_risk = false;
+        self.set_end(&state, now, until)
     }
 
     /// The node may believe for less long from here on. Returns when work has to stop, if that is earlier now.
     pub(crate) fn shorten(&self, now: Instant, until: Instant) -> Option<Instant> {
-        (until < self.until()).then(|| self.extend(now, until))
+        (until < self.until()).then(|| self.set_end(&lock(&self.0.state), now, until))
+    }
+
+    fn set_end(&self, state: &State, now: Instant, until: Instant) -> Instant {
+        let stop_at = until - (until.saturating_since(now) / 10).min(MARGIN);
+        if state.over.is_none() {
+            self.0.deadline.store(until.as_nanos(), Ordering::Release);
+            self.0.stop_at.store(stop_at.as_nanos(), Ordering::Release);
+        }
+        stop_at
     }
 
     pub(crate) fn set_at_risk(&self) {

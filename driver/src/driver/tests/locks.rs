@@ -1,6 +1,7 @@
 //! Locks of a cluster of one, whose clock the test turns.
 
 mod asking;
+mod ends;
 
 use super::*;
 use crate::{

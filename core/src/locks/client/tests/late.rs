@@ -343,3 +343,46 @@ fn each_of_several_that_were_taken_before_they_were_heard_of_is_none() {
     assert_eq!(answered(&mut client, 70, &granted(0, 10_000)), []);
     assert_eq!(client.held().count(), 0);
 }
+
+#[test]
+fn who_waits_for_the_group_to_open_asks_at_least_each_second() {
+    let mut client = client();
+    client.acquire(at(0), wish(10_000), None).unwrap();
+    let (request, why, mut now) = (1, Denial::NotOpen, 0);
+    while now < 30_000 {
+        assert_eq!(timeout(&mut client, now).asks.len(), 1);
+        answered(&mut client, now + 1, &Answer::Denied { request, why });
+        let next = client.poll_timeout().unwrap();
+        assert!(next <= at(now + 1 + 1000), "{next:?}");
+        now = next.as_nanos() / 1_000_000;
+    }
+}
+
+#[test]
+fn what_is_asked_for_anew_can_be_given_up() {
+    let mut client = client();
+    let id = client.acquire(at(0), wish(10_000), None).unwrap();
+    timeout(&mut client, 0);
+    client.end_life(at(1000), LostReason::Abandoned, &mut ClientOutput::default());
+    timeout(&mut client, 1000);
+    let mut out = ClientOutput::default();
+    client.release(at(1010), id, &mut out).unwrap();
+    let error = LockError::Cancelled;
+    assert_eq!(out.events, [LockEvent::Failed { id, error }]);
+    assert_eq!(client.wanted(), 0);
+    let asks = timeout(&mut client, 1010).asks;
+    assert!(matches!(asks[..], [Ask::Cancel { request: 2, .. }]), "{asks:?}");
+}
+
+#[test]
+fn a_shorter_lease_is_at_risk_before_it_is_lost() {
+    let (mut client, id) = holder();
+    let until = client.set_ttl(at(1000), id, 2000).unwrap();
+    let mut told = Vec::new();
+    while let Some(next) = client.poll_timeout().filter(|&next| next < until) {
+        let mut out = ClientOutput::default();
+        client.handle_timeout(next, &mut out);
+        told.extend(out.events);
+    }
+    assert_eq!(told, [LockEvent::AtRisk { id, until }]);
+}

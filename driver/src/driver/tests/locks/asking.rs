@@ -289,3 +289,27 @@ fn guards_and_futures_may_cross_threads() {
     send(cluster.lock_info("k"));
     send(cluster.force_release(1));
 }
+
+#[test]
+fn a_watch_that_is_dropped_in_the_queue_leaves_its_place() {
+    let mut one = One::of(3);
+    let cluster = one.cluster.clone();
+    for _ in 0..1_100 {
+        let mut watch = Box::pin(cluster.watch("k"));
+        assert!(now(watch.as_mut()).is_none());
+        drop(watch);
+        one.pass();
+    }
+    assert!(one.run(cluster.watch("k")).is_ok());
+}
+
+#[test]
+fn a_question_that_nobody_answers_fails_in_time() {
+    let mut one = One::of(3);
+    let cluster = one.cluster.clone();
+    assert_eq!(one.run(cluster.force_release(7)), Err(LockError::Timeout.into()));
+    assert_eq!(
+        one.run(cluster.lock_info("k")).err(),
+        Some(LockError::Timeout.into())
+    );
+}
