@@ -267,3 +267,19 @@ pub(super) fn tell(cx: &mut Context<'_>, events: Vec<LockEvent>) {
         cx.events.push_back(Event::Lock(event));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_left_matters_until_nothing_of_it_can_be_decided() {
+        let at = Instant::from_millis;
+        let left = Some(at(10));
+        let gone = Gone { at: at(0), left };
+        assert!(gone.counts(at(9), false) && gone.counts(at(10), true));
+        assert!(!gone.counts(at(10), false));
+        let failed = Gone { left: None, ..gone };
+        assert!(failed.counts(at(0), true) && !failed.counts(at(0), false));
+    }
+}

@@ -143,7 +143,22 @@ fn who_does_not_want_to_wait_is_told_who_is_in_the_way() {
     };
     assert_eq!(world.acquire(2, 1, try_it.clone()), [taken(0)]);
     world.acquire(3, 1, wish("a"));
-    assert_eq!(world.acquire(2, 2, try_it), [taken(1)]);
+    assert_eq!(world.acquire(2, 2, try_it.clone()), [taken(1)]);
+    world.acquire(4, 1, wish("a"));
+    world.release(1, 101);
+    let why = Denial::Taken {
+        token: 0,
+        owner: life(3).node,
+        left: 0,
+        waiting: 2,
+    };
+    let (owner, request) = (life(2), 3);
+    let first = Effect::Denied { owner, request, why };
+    assert_eq!(
+        world.acquire(2, 3, try_it),
+        [first],
+        "nobody holds it, and this one comes first"
+    );
 }
 
 #[test]

@@ -153,3 +153,27 @@ quickcheck! {
         })
     }
 }
+
+#[test]
+fn the_grace_is_waited_for_where_somebody_has_asked_for_a_lock() {
+    for asked in [false, true] {
+        let mut all: Vec<Replica> = (1..=3).map(|name| replica(name, 3)).collect();
+        let mut out = Output::default();
+        if asked {
+            let gone = Group {
+                founder: life(9),
+                founding: 1,
+            };
+            let ask = crate::locks::Ask::Release { tokens: [1].into() };
+            all[2].ask_locks(NOW, gone, life(9), ask, &mut out);
+        }
+        all[0].stand();
+        for name in 2..=3 {
+            all[0].request_founding(life(name), &mut out);
+        }
+        settle(&mut all, &mut out);
+        all[0].found(NOW, crate::WallTime::default(), &mut out).unwrap();
+        settle(&mut all, &mut out);
+        assert_eq!(all[0].opens_at() == Some(Instant::ZERO), !asked);
+    }
+}

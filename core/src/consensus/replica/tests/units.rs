@@ -426,3 +426,23 @@ fn a_group_of_one_decides_also_what_a_heartbeat_took_along() {
     one.flush(NOW, &mut out);
     assert!(!one.has_unsent());
 }
+
+#[test]
+fn who_was_granted_a_lock_knows_its_token() {
+    let (mut voter, founder) = (replica(2, 3), life(1));
+    let (request, token, stamp, lease) = (1, 77, 0, 1000);
+    let answer = Answer::Granted {
+        request,
+        token,
+        stamp,
+        lease,
+    };
+    let envelope = Envelope {
+        group: Group { founder, founding: 1 },
+        from: founder,
+        to: voter.life(),
+        message: Message::Answer(answer),
+    };
+    voter.receive(NOW, &envelope, HINTS, &mut Output::default());
+    assert_eq!(voter.floor(), 77 + FLOOR_AHEAD);
+}

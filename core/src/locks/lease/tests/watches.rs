@@ -62,3 +62,22 @@ fn who_is_silent_is_told_no_more() {
     let told = told(&mut leader);
     assert!(matches!(told[..], [(8, _)]), "{told:?}");
 }
+
+#[test]
+fn that_a_lock_is_taken_is_told_before_its_holder_has_stopped() {
+    let mut leader = Leader::new(0);
+    leader.acquire(0, 1, 1, wish("a"));
+    leader.commit(0);
+    watch(&mut leader, 0, 7, "a");
+    let before = told(&mut leader);
+    let (request, token, at_once) = (9, 101, false);
+    let revoke = Ask::Revoke {
+        request,
+        token,
+        at_once,
+    };
+    leader.ask(100, 2, &revoke);
+    leader.commit(100);
+    let after = told(&mut leader);
+    assert!(after.len() == 1 && after != before, "{before:?} {after:?}");
+}
