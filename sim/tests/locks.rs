@@ -508,6 +508,34 @@ fn a_goodbye_counts_for_what_is_not_decided_yet() {
     assert_eq!(sim.violations(), []);
 }
 
+/// Nobody leads for longer than a lease lasts. Who leads then promises it anew, and hears that nobody has the lock.
+#[test]
+fn what_was_given_back_while_nobody_led_is_free_afterwards() {
+    let mut sim = calm_with(Duration::from_secs(30));
+    let lock = || LockRequest::new("k").ttl(Duration::from_secs(20));
+    let nodes: Vec<NodeIndex> = (0..4).map(NodeIndex).collect();
+    let held = sim.with(nodes[3], |cx| cx.lock(lock())).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    for &node in &nodes {
+        let others: Vec<_> = nodes.iter().copied().filter(|&other| other != node).collect();
+        sim.partition(&[node], &others);
+    }
+    sim.with(nodes[3], |cx| cx.unlock(held)).unwrap();
+    sim.run_for(Duration::from_secs(25));
+    sim.heal();
+    let healed = sim.now();
+    let wish = || lock().wait(Duration::from_secs(60));
+    sim.with(nodes[0], |cx| cx.lock(wish())).unwrap();
+    sim.run_for(Duration::from_secs(60));
+    let mut granted = locks(&sim, nodes[0]).filter(|(_, event)| matches!(event, LockEvent::Granted { .. }));
+    let (at, _) = granted.next().expect("it is free");
+    assert!(
+        at < healed + Duration::from_secs(15),
+        "only {:?} later",
+        at - healed
+    );
+}
+
 /// A voter without a seat holds a lock, its leader dies, and the one way that is cut is that to the next leader.
 #[test]
 fn who_has_no_seat_keeps_its_lock_without_a_way_to_the_next_leader() {
