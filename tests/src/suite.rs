@@ -56,7 +56,8 @@ pub fn scenarios<R: Runtime>() -> Vec<Scenario> {
         security { key_rotation, a_missed_rotation, wrong_key_and_plaintext, quarantine }
         locks::guards { a_cut_off_holder_has_lost_it_before_the_next_gets_it, work_is_stopped_when_the_lock_is_lost,
             whoever_leaves_hands_over_at_once, a_panic_hands_over, a_panic_of_the_work_hands_over, leases_are_renewed,
-            a_lease_gets_shorter_and_longer, a_lock_at_risk, a_dead_holder, a_guard_keeps_its_node,
+            a_lease_gets_shorter_and_longer, a_lock_at_risk, a_dead_holder,
+            a_dead_holder_is_waited_for_unless_told_otherwise, a_guard_keeps_its_node,
             everybody_leaves_with_locks, many_guards_are_dropped_at_once }
         locks { hand_over_with_rising_tokens, a_refused_try_names_the_holder, units_and_readers, release_and_ask_again,
             the_urgent_go_first, wrong_requests, limits, no_quorum_no_locks, health_says_whether_locks_come, without_a_cluster_size }

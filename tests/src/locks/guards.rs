@@ -1,7 +1,7 @@
 //! What becomes of a lock that is held.
 
 use super::{LONG, acquire, group, patient, short_three, three_with_a_mortal, until_known};
-use crate::{Runtime, poll_once, shutdown, soon, until, until_all_meet, until_async};
+use crate::{Runtime, poll_once, shutdown, soon, until, until_all_meet, until_async, within};
 use core::future::poll_fn;
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -197,6 +197,27 @@ pub async fn a_lock_at_risk<R: Runtime>() {
     // After a long pause of the whole process there may be no time left to be at risk in.
     assert!(at_risk || left.is_zero());
     drop((guard, events));
+    third.die::<R>().await;
+    shutdown::<R>(nodes).await;
+}
+
+/// Taken from a holder that nobody hears of, a lock stays its holder's until its lease is over; freed all the same, it
+/// does not.
+pub async fn a_dead_holder_is_waited_for_unless_told_otherwise<R: Runtime>() {
+    let (mut nodes, third) = three_with_a_mortal::<R>().await;
+    let long = third.cluster.lock("k").ttl(LONG).acquire();
+    let guard = soon::<R, _>("a lock", long).await.expect("granted");
+    let token = guard.token();
+    third.cut();
+    let taken = soon::<R, _>("an answer", nodes[0].force_release(token)).await;
+    assert_eq!(taken, Ok(true));
+    let granted = within::<R, _>(Duration::from_secs(1), nodes[1].lock("k").acquire()).await;
+    assert!(granted.is_none(), "{granted:?}");
+    let taken = soon::<R, _>("an answer", nodes[0].force_release_unsafely(token)).await;
+    assert_eq!(taken, Ok(true));
+    assert!(acquire::<R>(&nodes[1], "k").await.token() > token);
+    nodes.pop();
+    drop(guard);
     third.die::<R>().await;
     shutdown::<R>(nodes).await;
 }
