@@ -85,25 +85,25 @@ locks 267
 
 #[test]
 fn without_a_size_a_life_may_answer_and_then_go_to_another_group() {
-    let runs = [0x3, 0x2b].map(|seed| {
+    // One seed in fifteen shows it.
+    let shown = (0..200).find(|&seed| {
         let schedule: Schedule = LOSSY.parse().expect("it is a schedule");
         let schedule = Schedule { seed, ..schedule };
         let (report, went) = run_observed(&schedule, true, Went::default());
         assert_eq!(report.violation, None);
-        went.after_answers
+        went.after_an_answer
     });
     assert!(
-        runs.iter().any(|&times| times > 0),
-        "it happens with none of these seeds any more: choose others"
+        shown.is_some(),
+        "it does not happen any more: look for a schedule that has it"
     );
 }
 
-/// Counts how often a leader has an answer of a life whose log it does not know to match, and that has gone to another
-/// group.
+/// Notices a leader that has an answer of a life whose log it does not know to match, and that has gone to another group.
 #[derive(Default)]
 struct Went {
     groups: BTreeMap<Life, Option<Group>>,
-    after_answers: u32,
+    after_an_answer: bool,
 }
 
 impl Observer for Went {
@@ -127,7 +127,7 @@ impl Observer for Went {
                 .get(&life)
                 .is_some_and(|&group| group != replica.group())
         });
-        self.after_answers += u32::from(went);
+        self.after_an_answer |= went;
         Ok(())
     }
 }
