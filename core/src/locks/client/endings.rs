@@ -110,7 +110,7 @@ impl Endings {
             if let Some(due) = ending.due(number) {
                 self.due.remove(&due);
             }
-            ending.send_at = None;
+            (ending.send_at, ending.again) = (None, ASK_AGAIN);
             self.due.extend(ending.due(number));
             self.untold.insert(number);
         }
@@ -279,7 +279,8 @@ mod tests {
         let mut endings = Endings::default();
         endings.insert(at(0), 7, None, None);
         assert_eq!(endings.take_due(at(0)), [7]);
-        endings.take_due(at(1_000_000));
+        assert_eq!(endings.take_due(at(1_000_000)), [7]);
+        assert!(endings.next().is_some());
         endings.tell_anew(at(2_000_000));
         assert_eq!(endings.take_due(at(2_000_000)), [7]);
         assert!(endings.remove(at(2_000_010), 7));
