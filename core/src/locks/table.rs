@@ -7,7 +7,7 @@ mod views;
 use super::ask::{Denial, Wish};
 use super::change::{Change, Effect};
 use super::holders::Holders;
-use super::key::Key;
+use super::key::{Key, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 use crate::consensus::Life;
 use crate::id::NodeId;
 use crate::planted::{PlantedBug, planted};
@@ -499,6 +499,9 @@ impl Table {
 
 /// Counted for each holder and waiter beside its key and metadata: without it, readers of one key would cost nothing.
 const OVERHEAD: usize = 64;
+
+/// The most that [`cost`] can be.
+pub(super) const MAX_COST: usize = OVERHEAD + MAX_KEY_BYTES + MAX_METADATA_BYTES;
 
 /// Returns what somebody who holds or waits adds to the size of the table.
 pub(super) fn cost(key: &Key, metadata: &[u8]) -> usize {

@@ -5,7 +5,7 @@ use crate::consensus::Life;
 use crate::locks::ask::{Answer, Ask, Denial, Wish};
 use crate::locks::change::Change;
 use crate::locks::key::MAX_METADATA_BYTES;
-use crate::locks::table::{Holder, Lock, Table, cost};
+use crate::locks::table::{Holder, Lock, MAX_COST, Table, cost};
 use crate::planted::{PlantedBug, planted};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -142,19 +142,19 @@ impl Leases {
             return Some(Denial::TooManyWaiters(terms.max_waiters));
         }
         let crowded = count(table.locks().len() + self.asked.len()) >= terms.max_locks;
-        let full = lock.is_none() && crowded && count(self.may_be_locks(table, wish)) > terms.max_locks;
-        let under_way = self
-            .asked
-            .values()
-            .map(|(_, other)| cost(&other.key, &other.metadata));
-        let bytes = table.bytes() + under_way.sum::<usize>() + cost(&wish.key, &wish.metadata);
-        (full || count(bytes) > terms.max_bytes).then_some(Denial::TableFull)
+        if lock.is_none() && crowded && count(self.may_be_locks(table, wish)) > terms.max_locks {
+            return Some(Denial::TableFull);
+        }
+        let crowded = count(table.bytes() + (self.asked.len() + 1) * MAX_COST) > terms.max_bytes;
+        let full = crowded && count(self.may_be_bytes(table, wish)) > terms.max_bytes;
+        full.then_some(Denial::TableFull)
     }
 
     /// Returns how many wait for a lock, at most, once all that was asked before and this wish are applied.
     fn may_wait(&self, lock: Option<&Lock>, wish: &Wish) -> usize {
+        // Who asks for another capacity is denied, unless the lock is gone by then.
+        let lock = lock.filter(|lock| lock.capacity() == wish.capacity);
         let waiting = lock.map_or(0, Lock::waiting);
-        // Of two that differ in the capacity one is denied.
         let same = |other: &&Arc<Wish>| (&other.key, other.capacity) == (&wish.key, wish.capacity);
         let before = self.asked.values().map(|(_, other)| other).filter(same);
         let (mut units, mut tries) = (alloc::vec![wish.units], 0);
@@ -184,6 +184,13 @@ impl Leases {
         let keys = self.asked.values().map(|(_, other)| &other.key);
         let keys = keys.chain([&wish.key]).filter(|key| table.lock(key).is_none());
         table.locks().len() + keys.collect::<BTreeSet<_>>().len()
+    }
+
+    /// Returns how much room the table takes, at most, once all that was asked before and this wish are applied.
+    fn may_be_bytes(&self, table: &Table, wish: &Wish) -> usize {
+        let wishes = self.asked.values().map(|(_, other)| &**other).chain([wish]);
+        let bytes = wishes.map(|wish| cost(&wish.key, &wish.metadata));
+        table.bytes() + bytes.sum::<usize>()
     }
 
     /// A request that the leader may know already. Returns whether it does.

@@ -157,26 +157,59 @@ fn a_full_table_has_room_for_those_who_wait_for_what_is_in_it() {
     assert_eq!(waiting(&leader), 1);
 }
 
+/// Readers have the lock. By the time that these are applied it may be gone, and be made anew with another capacity.
+#[test]
+fn no_more_wait_than_may_for_what_had_another_capacity() {
+    let mut leader = Leader::new(0);
+    leader.terms.max_waiters = 1;
+    leader.acquire(0, 1, 1, units(1, u32::MAX));
+    leader.commit(0);
+    leader.replies();
+    leader.release(0, 1, 101);
+    for who in 2..=7 {
+        leader.acquire(0, who, 1, units(1, 1));
+    }
+    assert_eq!(refused(&mut leader).len(), 4);
+    leader.commit(0);
+    assert_eq!(waiting(&leader), 1);
+}
+
+#[test]
+fn another_capacity_is_no_reason_to_wait() {
+    let mut leader = contested(&[2]);
+    leader.terms.max_waiters = 1;
+    leader.acquire(0, 3, 1, units(1, u32::MAX));
+    leader.commit(0);
+    assert_eq!(refused(&mut leader), [(life(3), Denial::OtherCapacity(1))]);
+}
+
 #[test]
 fn several_who_ask_for_one_lock_make_one() {
-    let mut leader = Leader::new(0);
-    leader.terms.max_locks = 2;
+    let mut leader = contested(&[]);
+    leader.terms.max_locks = 3;
     for who in 1..=3 {
-        leader.acquire(0, who, 1, wish("a"));
+        leader.acquire(0, who, 2, wish("a"));
+        leader.acquire(0, who, 3, wish("b"));
     }
-    leader.acquire(0, 4, 1, wish("b"));
+    leader.acquire(0, 4, 1, wish("c"));
     assert_eq!(refused(&mut leader), []);
-    leader.acquire(0, 5, 1, wish("c"));
+    leader.acquire(0, 5, 1, wish("d"));
     assert_eq!(refused(&mut leader), [(life(5), Denial::TableFull)]);
 }
 
 #[test]
 fn keys_and_metadata_take_no_more_room_than_they_may() {
     let mut leader = contested(&[]);
-    leader.terms.max_bytes = 2 * (64 + 1);
-    leader.acquire(0, 2, 1, wish("bb"));
-    assert_eq!(refused(&mut leader), [(life(2), Denial::TableFull)]);
-    leader.acquire(0, 2, 2, wish("b"));
+    leader.terms.max_bytes = 2 * (64 + 1) + 3;
+    let with = |key, metadata: &'static [u8]| Wish {
+        metadata: Bytes::from_static(metadata),
+        ..wish(key)
+    };
+    for (request, wish) in [(1, with("bbb", b"12")), (2, with("b", b"1234"))] {
+        leader.acquire(0, 2, request, wish);
+        assert_eq!(refused(&mut leader), [(life(2), Denial::TableFull)]);
+    }
+    leader.acquire(0, 2, 3, with("b", b"123"));
     leader.acquire(0, 3, 1, wish("c"));
     assert_eq!(
         refused(&mut leader),
@@ -184,7 +217,7 @@ fn keys_and_metadata_take_no_more_room_than_they_may() {
         "what is under way counts"
     );
     leader.commit(0);
-    assert!(leader.table.granted(life(2), 2).is_some());
+    assert!(leader.table.granted(life(2), 3).is_some());
     leader.acquire(0, 3, 2, wish("a"));
     assert_eq!(
         refused(&mut leader),
