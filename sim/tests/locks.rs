@@ -516,12 +516,15 @@ fn what_was_given_back_while_nobody_led_is_free_afterwards() {
     let nodes: Vec<NodeIndex> = (0..4).map(NodeIndex).collect();
     let held = sim.with(nodes[3], |cx| cx.lock(lock())).unwrap();
     sim.run_for(Duration::from_secs(1));
+    assert!(locks(&sim, nodes[3]).any(|(_, event)| matches!(event, LockEvent::Granted { .. })));
     for &node in &nodes {
         let others: Vec<_> = nodes.iter().copied().filter(|&other| other != node).collect();
         sim.partition(&[node], &others);
     }
     sim.with(nodes[3], |cx| cx.unlock(held)).unwrap();
     sim.run_for(Duration::from_secs(25));
+    let leads = |&node: &NodeIndex| sim.node_of(node).replica().leadership().is_some();
+    assert!(!nodes.iter().any(leads));
     sim.heal();
     let healed = sim.now();
     let wish = || lock().wait(Duration::from_secs(60));
