@@ -173,3 +173,32 @@ quickcheck! {
         true
     }
 }
+
+#[test]
+fn settings_of_locks_have_bounds() {
+    let (secs, ms) = (Duration::from_secs, Duration::from_millis);
+    let least = valid().max_ttl(secs(1)).drift_permille(1).lock_ttl(secs(1));
+    let least = least.waiter_ttl(secs(2)).max_waiters(1).max_locks(1);
+    let most = valid().max_ttl(secs(300)).drift_permille(100).lock_ttl(secs(300));
+    let most = most.waiter_ttl(secs(60)).max_waiters(1 << 16).max_locks(1 << 16);
+    let (least, most) = (least.max_lock_bytes(4 << 10), most.max_lock_bytes(8 << 20));
+    assert_eq!((least.validate(), most.validate()), (Ok(()), Ok(())));
+    for (config, field) in [
+        (valid().max_ttl(ms(999)), "max_ttl"),
+        (valid().max_ttl(ms(300_001)), "max_ttl"),
+        (valid().drift_permille(0), "drift_permille"),
+        (valid().drift_permille(101), "drift_permille"),
+        (valid().lock_ttl(ms(999)), "lock_ttl"),
+        (valid().waiter_ttl(ms(1_999)), "waiter_ttl"),
+        (valid().waiter_ttl(ms(60_001)), "waiter_ttl"),
+        (valid().max_waiters(0), "max_waiters"),
+        (valid().max_waiters((1 << 16) + 1), "max_waiters"),
+        (valid().max_locks(0), "max_locks"),
+        (valid().max_locks((1 << 16) + 1), "max_locks"),
+        (valid().max_lock_bytes((4 << 10) - 1), "max_lock_bytes"),
+        (valid().max_lock_bytes((8 << 20) + 1), "max_lock_bytes"),
+    ] {
+        let fault = config.validate().err().map(|error| error.faults[0].field);
+        assert_eq!(fault, Some(field));
+    }
+}

@@ -171,4 +171,12 @@ mod tests {
         let chosen = Config::default().lock_ttl(Duration::from_secs(5));
         assert_eq!(ttl(&chosen, 30_000), Ok(5_000));
     }
+
+    #[test]
+    fn the_ttl_of_a_request_goes_before_that_of_the_settings() {
+        let config = Config::default().lock_ttl(Duration::from_secs(5));
+        let asked = LockRequest::new("k").ttl(Duration::from_secs(9));
+        let asked = asked.check(Instant::ZERO, &config, 30_000);
+        assert_eq!(asked.map(|(wish, _)| wish.ttl), Ok(9_000));
+    }
 }

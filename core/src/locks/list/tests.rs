@@ -167,6 +167,10 @@ fn a_beginning_that_is_known_is_gone_to_at_once() {
     // Whatever ends a page, the next one goes on in the same range.
     assert_eq!(all(&table, &LockFilter::new().key("b/1?")).len(), 10);
     assert_eq!(all(&table, &LockFilter::new().key("*/17")).len(), 1);
+    // A page may have nothing on it.
+    let on_db = LockFilter::new().metadata("on", "db");
+    assert_eq!(all(&table, &on_db), all(&sample(), &on_db));
+    assert_eq!(all(&table, &on_db).len(), 1);
 }
 
 #[test]
@@ -197,4 +201,39 @@ fn metadata_that_is_anything_else_shows_nothing() {
         .map(|pair| pair.1.to_string())
         .collect();
     assert_eq!(shown, ["b"]);
+}
+
+#[test]
+fn who_waits_with_one_priority_is_listed_once_over_many_pages() {
+    let mut table = Table::default();
+    for who in 0..40 {
+        acquire(&mut table, who, 1, "k", 0, &[]);
+    }
+    let how = |who| if who == 0 { "holds" } else { "waits for" };
+    let expected: Vec<_> = (0..40).map(|who| format!("{who} {} k", how(who))).collect();
+    assert_eq!(all(&table, &LockFilter::new()), expected);
+}
+
+#[test]
+fn the_largest_row_fits_into_a_page() {
+    let mut table = Table::default();
+    acquire(&mut table, 1, 1, &"k".repeat(255), 0, &[("n", &"x".repeat(507))]);
+    acquire(&mut table, 2, 1, "z", 0, &[]);
+    assert_eq!(all(&table, &LockFilter::new()).len(), 2);
+}
+
+#[test]
+fn any_pair_of_metadata_may_fit() {
+    let mut table = Table::default();
+    let pairs = [("on", "db"), ("zone", "eu"), ("zone", "us")];
+    acquire(&mut table, 1, 1, "a", 0, &pairs);
+    for (name, value, rows) in [
+        ("on", "d*", 1),
+        ("zone", "e?", 1),
+        ("zone", "us", 1),
+        ("zone", "db", 0),
+    ] {
+        let filter = LockFilter::new().metadata(name, value);
+        assert_eq!(all(&table, &filter).len(), rows, "{name} {value}");
+    }
 }

@@ -313,3 +313,75 @@ fn a_question_that_nobody_answers_fails_in_time() {
         Some(LockError::Timeout.into())
     );
 }
+
+#[test]
+fn a_page_that_was_given_up_or_failed_is_asked_for_again() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let _held = one.acquire("k");
+    let mut pages = cluster.locks(LockFilter::new());
+    {
+        let mut next = pin!(pages.next());
+        assert!(now(next.as_mut()).is_none());
+    }
+    let page = one.run(pages.next()).unwrap().expect("the same page");
+    assert_eq!(page.len(), 1);
+    assert_eq!(one.run(pages.next()), Ok(None));
+
+    let mut one = One::of(3);
+    let mut pages = one.cluster.clone().locks(LockFilter::new());
+    for _ in 0..2 {
+        assert_eq!(one.run(pages.next()), Err(LockError::Timeout.into()));
+    }
+}
+
+#[test]
+fn a_look_at_one_lock_takes_as_many_answers_as_it_needs() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let read = |one: &mut One| one.run(cluster.read("d").acquire()).unwrap();
+    let readers: Vec<LockGuard> = (0..30).map(|_| read(&mut one)).collect();
+    let mut writers: Vec<_> = (0..30).map(|_| Box::pin(cluster.write("d").acquire())).collect();
+    for writer in &mut writers {
+        assert!(now(writer.as_mut()).is_none());
+    }
+    one.advance(Duration::from_millis(100));
+    let info = one.run(cluster.lock_info("d")).unwrap().expect("it is held");
+    assert_eq!((info.capacity, info.waiters.len()), (u32::MAX, 30));
+    let held: Vec<_> = readers.iter().map(|guard| Some(guard.token())).collect();
+    assert_eq!(info.holders.iter().map(|row| row.token).collect::<Vec<_>>(), held);
+}
+
+#[test]
+fn a_look_shows_what_each_has_and_wants() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let _two = one.run(cluster.semaphore("s", 4).units(2).acquire()).unwrap();
+    let mut waits = [3, 1].map(|units| Box::pin(cluster.semaphore("s", 4).units(units).acquire()));
+    for wait in &mut waits {
+        assert!(now(wait.as_mut()).is_none());
+        one.advance(Duration::from_millis(100));
+    }
+    let info = one.run(cluster.lock_info("s")).unwrap().expect("it is held");
+    let holder = &info.holders[0];
+    assert_eq!((info.capacity, holder.units, holder.waiting), (4, 2, 2));
+    assert_eq!(
+        info.waiters.iter().map(|row| row.units).collect::<Vec<_>>(),
+        [3, 1]
+    );
+}
+
+#[test]
+fn who_works_as_a_leader_shows_its_value() {
+    let mut one = One::new();
+    let cluster = one.cluster.clone();
+    let asked = cluster.elect("boss");
+    let election = cluster.elect("boss").value("a:1");
+    let worked = election.run(|lease| async move { (lease.token(), asked.leader().await) });
+    let (token, leader) = one.run(worked).unwrap();
+    let leader = leader.unwrap().expect("somebody leads");
+    assert_eq!(
+        (&*leader.value, leader.token, leader.node),
+        ("a:1", token, cluster.id())
+    );
+}
