@@ -82,3 +82,81 @@ impl Consensus {
         self.wait_began = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::announce::Announcement;
+    use super::super::{Peer, Surroundings};
+    use super::*;
+    use crate::config::Config;
+    use crate::consensus::codec::{put_group, put_life};
+    use crate::consensus::life::Life;
+    use crate::id::NodeId;
+    use crate::outbox::Outbox;
+    use crate::stats::Stats;
+    use crate::time::{Duration, WallTime};
+    use alloc::collections::VecDeque;
+    use alloc::vec::Vec;
+
+    /// Somebody says that it leads another group, with a quorum right now, that was never opened.
+    fn stranger() -> Announcement {
+        let founder = Life::first(NodeId::from_bytes([2; 16]));
+        // Life number and wall clock.
+        let mut body = Vec::from([0; 12]);
+        // What it saw of another group.
+        body.push(16);
+        put_group(&mut body, Group { founder, founding: 1 });
+        put_life(&mut body, founder);
+        // Age, token base, gate.
+        body.extend_from_slice(&[0; 4 + 8 + 1]);
+        Announcement::read(founder.node, &body).unwrap()
+    }
+
+    fn step(one: &mut Consensus, config: &Config, now: Instant, hears: bool) {
+        let (mut outbox, mut events, mut stats) = (Outbox::default(), VecDeque::new(), Stats::default());
+        let mut cx = Context {
+            now,
+            config,
+            outbox: &mut outbox,
+            events: &mut events,
+            stats: &mut stats,
+        };
+        let around = Surroundings {
+            ready: true,
+            voters: 1,
+            quarantined: None,
+            leader_present: true,
+        };
+        one.look(&mut cx, around);
+        if hears {
+            one.heard(&mut cx, stranger());
+        }
+        for _ in 0..8 {
+            one.handle_timeout(&mut cx);
+        }
+    }
+
+    /// A process that is stopped between the reading of its clock and its `Close`.
+    #[test]
+    fn the_wait_after_a_close_begins_when_that_is_there() {
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        let config = Config::default().cluster_size(1);
+        let me = NodeId::from_bytes([1; 16]);
+        let mut one = Consensus::new(me, &config, &[0; 32], Instant::ZERO, WallTime::default());
+        let peer = Peer {
+            voter: true,
+            open: true,
+            said: None,
+            skewed: false,
+        };
+        one.peers.insert(NodeId::from_bytes([2; 16]), peer);
+        let gate = |one: &Consensus| one.replica.machine().and_then(|machine| machine.gate());
+        step(&mut one, &config, at(10), false);
+        assert_eq!(gate(&one), Some(true));
+        step(&mut one, &config, at(20), true);
+        step(&mut one, &config, at(21), true);
+        assert_eq!(gate(&one), Some(false));
+        step(&mut one, &config, at(81), false);
+        assert_eq!(one.replica.opens_at(), Some(at(81) + one.replica.rules().grace));
+    }
+}

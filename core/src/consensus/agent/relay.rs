@@ -166,8 +166,14 @@ fn read(body: &[u8]) -> Option<(NodeId, u8, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Peer;
+    use super::super::announce::Announcement;
     use super::*;
+    use crate::config::Config;
+    use crate::consensus::entry::Position;
     use crate::consensus::life::Life;
+    use crate::consensus::seats::Seats;
+    use crate::time::WallTime;
     use crate::wire::vectors::check;
 
     #[test]
@@ -216,5 +222,39 @@ mod tests {
         assert_eq!(routes.to(at(3), node(0)), None);
         routes.learn(at(3), node(300), node(999));
         assert_eq!(routes.through.len(), 1);
+    }
+
+    #[test]
+    fn each_time_another_one_is_asked_to_pass_it_on() {
+        let node = |name: u8| NodeId::from_bytes([name; 16]);
+        let founder = Life::first(node(9));
+        let founding = 1;
+        let group = Group { founder, founding };
+        let seats: Seats = [founder].into_iter().collect();
+        let belongs = |name: u8| {
+            // Life number and wall clock, and that it belongs to a group.
+            let mut body = Vec::from([0; 12]);
+            body.push(8);
+            codec::put_group(&mut body, group);
+            codec::put_position(&mut body, Position::default());
+            codec::put_seats(&mut body, &seats);
+            Announcement::read(node(name), &body).unwrap()
+        };
+        let config = Config::default();
+        let mut client = Consensus::new(node(1), &config, &[0; 32], Instant::ZERO, WallTime::default());
+        for name in [2, 3, 9] {
+            let peer = Peer {
+                voter: true,
+                open: true,
+                said: Some((Instant::ZERO, belongs(name))),
+                skewed: false,
+            };
+            client.peers.insert(node(name), peer);
+        }
+        let asked = [(); 2].map(|()| client.helper(group, founder.node));
+        assert!(
+            asked == [Some(node(2)), Some(node(3))] || asked == [Some(node(3)), Some(node(2))],
+            "{asked:?}"
+        );
     }
 }

@@ -4,6 +4,7 @@
 
 mod full;
 mod hostile;
+mod late;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod script;
