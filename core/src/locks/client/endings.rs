@@ -24,7 +24,7 @@ struct Ending {
 }
 
 impl Ending {
-    /// When it needs attention, as a place among all; `None` if that is only because it was never told.
+    /// Its place among those that need attention at some time; `None` if it only waits for its turn to be told.
     fn due(&self, number: u64) -> Option<(Instant, u64)> {
         let at = self.send_at.into_iter().chain(self.until).min()?;
         Some((at, number))

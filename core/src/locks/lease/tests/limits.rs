@@ -151,6 +151,9 @@ fn no_more_wait_than_may() {
 #[test]
 fn a_full_table_has_room_for_those_who_wait_for_what_is_in_it() {
     let mut leader = contested(&[]);
+    leader.acquire(0, 1, 2, wish("b"));
+    leader.commit(0);
+    // The leader before allowed for more.
     leader.terms.max_locks = 1;
     leader.acquire(0, 2, 1, wish("a"));
     leader.commit(0);
