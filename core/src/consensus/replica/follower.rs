@@ -51,6 +51,8 @@ impl Replica {
         }
         // What lies behind the last entry of this message may be of another leader.
         part.commit = part.commit.max((*commit).min(index));
+        let commit = part.commit;
+        part.incoming.take_if(|incoming| incoming.last.index <= commit);
         let message = reply(part, index, true, *round);
         self.send(from, message, out);
         self.apply(now, out);

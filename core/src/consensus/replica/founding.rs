@@ -158,6 +158,7 @@ impl Replica {
         // Others may commit it under another leader, and grant, without this life ever hearing of it.
         self.highest = self.highest.max(token_base);
         self.withdraw();
+        self.incoming = None;
         self.part = Some(part);
         self.beat(now, out);
         self.advance(now, out);

@@ -150,3 +150,45 @@ fn who_is_told_to_stand_in_a_term_that_is_over_does_not() {
     let sent = tell(&mut one, 1, Message::TimeoutNow { term: 1 });
     assert_eq!((one.term(), sent), (2, Vec::new()));
 }
+
+/// The first piece of a snapshot up to this entry.
+fn first_piece(of: &Replica, term: Term, index: Index) -> Message {
+    match whole_snapshot(of, term, index) {
+        Message::Snapshot {
+            last,
+            total,
+            data,
+            round,
+            ..
+        } => Message::Snapshot {
+            term,
+            last,
+            offset: 0,
+            total,
+            data: data.slice(..8),
+            round,
+        },
+        other => other,
+    }
+}
+
+#[test]
+fn pieces_of_a_snapshot_are_kept_no_longer_than_they_are_of_use() {
+    let mut one = follower(2);
+    let piece = first_piece(&one, 1, 4);
+    tell(&mut one, 1, piece.clone());
+    let pieces = |one: &Replica| one.part.as_ref().unwrap().incoming.is_some();
+    let noops = |count| (0..count).map(|_| Command::Noop);
+    tell(&mut one, 1, append(1, (1, 1), noops(2), 3));
+    assert!(pieces(&one));
+    tell(&mut one, 1, append(1, (1, 3), noops(1), 4));
+    assert!(!pieces(&one));
+
+    let mut alone = replica(3, 1);
+    tell(&mut alone, 1, piece);
+    assert!(alone.incoming.is_some());
+    assert!(alone.stand());
+    let wall = crate::WallTime::default();
+    alone.found(NOW, wall, &mut Output::default()).unwrap();
+    assert!(alone.incoming.is_none());
+}
