@@ -11,6 +11,8 @@ mod locks;
 mod orphan;
 mod relay;
 mod succession;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod view;
 
@@ -273,7 +275,6 @@ impl Consensus {
     fn receive(&mut self, cx: &mut Context<'_>, envelope: &Envelope) {
         match envelope.message {
             Message::Draw { .. } | Message::Ask(_) if !self.may_draw(envelope.from.node) => return,
-            Message::Draw { .. } | Message::Ask(_) if self.hands_over() => return,
             Message::Answer(_) => self.client.heard_from(envelope.from),
             _ => {}
         }
@@ -282,7 +283,8 @@ impl Consensus {
 
     fn take(&mut self, cx: &mut Context<'_>, envelope: &Envelope) {
         let now = cx.now;
-        if self.is_outranked(now, cx.config, envelope) {
+        let asks = matches!(envelope.message, Message::Draw { .. } | Message::Ask(_));
+        if (asks && self.hands_over()) || self.is_outranked(now, cx.config, envelope) {
             return;
         }
         let founding = envelope.message == Message::FoundRequest;

@@ -85,17 +85,15 @@ impl Consensus {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Peer;
     use super::super::announce::Announcement;
-    use super::super::{Peer, Surroundings};
+    use super::super::testing::{act, pass};
     use super::*;
     use crate::config::Config;
     use crate::consensus::codec::{put_group, put_life};
     use crate::consensus::life::Life;
     use crate::id::NodeId;
-    use crate::outbox::Outbox;
-    use crate::stats::Stats;
     use crate::time::{Duration, WallTime};
-    use alloc::collections::VecDeque;
     use alloc::vec::Vec;
 
     /// Somebody says that it leads another group, with a quorum right now, that was never opened.
@@ -113,27 +111,12 @@ mod tests {
     }
 
     fn step(one: &mut Consensus, config: &Config, now: Instant, hears: bool) {
-        let (mut outbox, mut events, mut stats) = (Outbox::default(), VecDeque::new(), Stats::default());
-        let mut cx = Context {
-            now,
-            config,
-            outbox: &mut outbox,
-            events: &mut events,
-            stats: &mut stats,
-        };
-        let around = Surroundings {
-            ready: true,
-            voters: 1,
-            quarantined: None,
-            leader_present: true,
-        };
-        one.look(&mut cx, around);
-        if hears {
-            one.heard(&mut cx, stranger());
-        }
-        for _ in 0..8 {
-            one.handle_timeout(&mut cx);
-        }
+        act(config, now, |cx| {
+            if hears {
+                one.heard(cx, stranger());
+            }
+            pass(one, cx);
+        });
     }
 
     /// A process that is stopped between the reading of its clock and its `Close`.

@@ -139,3 +139,90 @@ impl Consensus {
             .any(|progress| progress.matched() < last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Peer;
+    use super::super::testing::{act, pass};
+    use super::*;
+    use crate::consensus::codec;
+    use crate::consensus::message::{Envelope, Message};
+    use crate::id::NodeId;
+    use crate::locks::{Ask, Key, Wish};
+    use crate::time::{Duration, WallTime};
+    use crate::wire::kind;
+    use bytes::Bytes;
+
+    /// Wants another lock each time, directly or through a helper.
+    fn ask(one: &mut Consensus, cx: &mut Context<'_>, request: u64, relayed: bool) {
+        let node = |name: u8| NodeId::from_bytes([name; 16]);
+        let wish = Wish {
+            key: Key::new(&alloc::format!("{request}")).unwrap(),
+            units: 1,
+            capacity: 1,
+            priority: 0,
+            wait: true,
+            ttl: 1000,
+            metadata: Bytes::new(),
+        };
+        let (stamp, floor) = (0, 1);
+        let envelope = Envelope {
+            group: one.replica.group().unwrap(),
+            from: Life::first(node(2)),
+            to: one.replica.life(),
+            message: Message::Ask(Ask::Acquire {
+                stamp,
+                request,
+                floor,
+                wish,
+            }),
+        };
+        let mut body = Vec::new();
+        let (mut from, mut of) = (node(2), kind::ASK);
+        if relayed {
+            body.extend_from_slice(&from.to_bytes());
+            body.push(of);
+            (from, of) = (node(3), kind::RELAYED);
+        }
+        codec::put_envelope(&mut body, &envelope);
+        one.handle_frame(cx, from, of, &body).unwrap();
+    }
+
+    #[test]
+    fn who_hands_over_takes_no_requests_by_any_way() {
+        let config = Config::default();
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        let me = NodeId::from_bytes([1; 16]);
+        let mut one = Consensus::new(me, &config, &[0; 32], at(0), WallTime::default());
+        for name in [2, 3] {
+            let peer = Peer {
+                voter: true,
+                open: true,
+                said: None,
+                skewed: false,
+            };
+            one.peers.insert(NodeId::from_bytes([name; 16]), peer);
+        }
+        for secs in 1..=90 {
+            act(&config, at(secs), |cx| pass(&mut one, cx));
+        }
+        assert!(one.replica.leadership().is_some());
+        let locks = |one: &Consensus| one.replica.machine().unwrap().table.locks().len();
+        for (request, relayed) in [(1, false), (2, true)] {
+            act(&config, at(91), |cx| ask(&mut one, cx, request, relayed));
+        }
+        act(&config, at(92), |cx| pass(&mut one, cx));
+        assert_eq!(locks(&one), 2);
+        one.leaving = Some(Leaving {
+            until: at(100),
+            look_at: at(100),
+            done: false,
+        });
+        assert!(one.hands_over());
+        for (request, relayed) in [(3, false), (4, true)] {
+            let before = one.replica.last();
+            act(&config, at(93), |cx| ask(&mut one, cx, request, relayed));
+            assert_eq!((one.replica.last(), locks(&one)), (before, 2), "{relayed}");
+        }
+    }
+}
