@@ -124,8 +124,10 @@ pub enum Denial {
     TableFull,
     /// The client has as many requests open as it may.
     TooManyRequests,
-    /// The wish makes no sense: too many units, or a ttl out of range.
+    /// The wish makes no sense: no units, too many, or too large metadata.
     Invalid,
+    /// The ttl is out of range: the longest that the group allows, in milliseconds.
+    Ttl(u32),
     /// The group grants nothing at present.
     NotOpen,
 }

@@ -399,6 +399,10 @@ fn put_denial(buf: &mut Vec<u8>, why: Denial) {
         Denial::TooManyRequests => buf.push(5),
         Denial::Invalid => buf.push(6),
         Denial::NotOpen => buf.push(7),
+        Denial::Ttl(longest) => {
+            buf.push(8);
+            put_u32(buf, longest);
+        }
     }
 }
 
@@ -416,6 +420,7 @@ fn read_denial(reader: &mut Reader<'_>) -> Option<Denial> {
         5 => Denial::TooManyRequests,
         6 => Denial::Invalid,
         7 => Denial::NotOpen,
+        8 => Denial::Ttl(reader.u32()?),
         _ => return None,
     })
 }

@@ -361,7 +361,10 @@ impl Locks {
             }
             LockError::Leaving => process.leaving.is_some(),
             // Before an observer has adopted the cluster's settings it cannot know what they allow.
-            LockError::Units { .. } => process.config.role == Role::Observer,
+            LockError::Ttl { ttl_ms, max_ms } => {
+                let asked = request.ttl.is_none_or(|ttl| ttl.as_millis() == ttl_ms);
+                process.config.role == Role::Observer && asked && ttl_ms > max_ms.into()
+            }
             LockError::TableFull | LockError::TooManyRequests => true,
             _ => false,
         };

@@ -240,6 +240,10 @@ impl Client {
                 capacity: wish.capacity,
             },
             Denial::NotOpen => LockError::NotOpen,
+            Denial::Ttl(max_ms) => LockError::Ttl {
+                ttl_ms: wish.ttl.into(),
+                max_ms,
+            },
         };
         if want.copies > 1 {
             // Another copy may be granted yet.

@@ -126,6 +126,21 @@ fn a_lease_counts_from_the_stamp_and_for_no_longer_than_wanted() {
     assert_eq!(answered(&mut client, 5000, &renewed(5001, 10_000)), []);
 }
 
+/// An observer may have longer ones in its own settings, and not have heard yet what the group allows.
+#[test]
+fn too_long_a_lease_is_refused_with_the_limit_of_the_group() {
+    let mut client = client();
+    let id = client.acquire(at(0), wish(20_000), None).unwrap();
+    timeout(&mut client, 0);
+    let why = Denial::Ttl(15_000);
+    let events = answered(&mut client, 10, &Answer::Denied { request: 1, why });
+    let error = LockError::Ttl {
+        ttl_ms: 20_000,
+        max_ms: 15_000,
+    };
+    assert_eq!(events, [LockEvent::Failed { id, error }]);
+}
+
 #[test]
 fn a_belief_that_is_over_does_not_come_back() {
     let (mut client, id) = holder();

@@ -157,7 +157,7 @@ fn page(g: &mut Gen) -> LockPage {
 
 fn denial(g: &mut Gen) -> Denial {
     let number = u32::arbitrary(g);
-    match u8::arbitrary(g) % 7 {
+    match u8::arbitrary(g) % 8 {
         0 => Denial::Taken {
             token: u64::arbitrary(g),
             owner: life(g).node,
@@ -169,6 +169,7 @@ fn denial(g: &mut Gen) -> Denial {
         3 => Denial::TableFull,
         4 => Denial::TooManyRequests,
         5 => Denial::Invalid,
+        6 => Denial::Ttl(number),
         _ => Denial::NotOpen,
     }
 }
@@ -324,6 +325,7 @@ pub(crate) fn samples(owner: Life) -> (Vec<Change>, Vec<Ask>, Vec<Answer>) {
         Denial::TooManyRequests,
         Denial::Invalid,
         Denial::NotOpen,
+        Denial::Ttl(60_000),
     ];
     let mut answers = vec![
         Answer::Granted {

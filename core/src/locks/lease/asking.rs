@@ -124,11 +124,12 @@ impl Leases {
     /// Says why a wish is not even appended.
     fn refuses(&self, cx: &At<'_>, from: Life, request: u64, floor: u64, wish: &Wish) -> Option<Denial> {
         let (table, terms) = (cx.table, cx.terms);
-        let valid = (1..=wish.capacity).contains(&wish.units)
-            && (MIN_TTL..=terms.max_ttl).contains(&wish.ttl)
-            && wish.metadata.len() <= MAX_METADATA_BYTES;
-        if !valid {
+        let units = (1..=wish.capacity).contains(&wish.units);
+        if !units || wish.metadata.len() > MAX_METADATA_BYTES {
             return Some(Denial::Invalid);
+        }
+        if !(MIN_TTL..=terms.max_ttl).contains(&wish.ttl) {
+            return Some(Denial::Ttl(terms.max_ttl));
         }
         if is_too_far(cx, from, request, floor) {
             return Some(Denial::TooManyRequests);

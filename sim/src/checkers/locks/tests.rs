@@ -220,6 +220,14 @@ fn failures_that_cannot_be() {
             a(),
             secs(0),
         ),
+        (
+            LockError::Ttl {
+                ttl_ms: 20_000,
+                max_ms: 10_000,
+            },
+            a(),
+            secs(0),
+        ),
         (LockError::UnknownId, a(), secs(0)),
     ];
     for (error, request, after) in cases {

@@ -40,6 +40,15 @@ fn limits_are_errors_and_change_nothing() {
     leader.acquire(1, 4, 1, wish("a"));
     leader.acquire(1, 4, 2, wish("c"));
     leader.acquire(1, 4, 3, long);
+    leader.acquire(
+        1,
+        4,
+        4,
+        Wish {
+            units: 0,
+            ..wish("a")
+        },
+    );
     leader.acquire(1, 4, MAX_OPEN, wish("a"));
     let denied = |request, why| (life(4), Answer::Denied { request, why });
     assert_eq!(
@@ -47,7 +56,8 @@ fn limits_are_errors_and_change_nothing() {
         [
             denied(1, Denial::TooManyWaiters(1)),
             denied(2, Denial::TableFull),
-            denied(3, Denial::Invalid),
+            denied(3, Denial::Ttl(30_000)),
+            denied(4, Denial::Invalid),
             denied(MAX_OPEN, Denial::TooManyRequests),
         ]
     );
