@@ -308,7 +308,7 @@ fn read_row(reader: &mut Reader<'_>) -> Option<LockRow> {
 }
 
 fn put_page(buf: &mut Vec<u8>, page: &LockPage) {
-    // A row takes 56 bytes or more of `MAX_PAGE_BYTES`.
+    // A row takes 53 bytes or more of `MAX_PAGE_BYTES`.
     buf.push(page.rows.len() as u8);
     for row in &page.rows {
         put_row(buf, row);

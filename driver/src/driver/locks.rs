@@ -69,8 +69,8 @@ impl Locks {
     ) -> Result<(), LockError> {
         node.set_lock_ttl(now, id, ttl)?;
         if let Some(Entry::Held { lease, stop_at }) = self.entries.get_mut(&id) {
-            // The node takes off what its clock may be wrong by, which is a tenth at most. The next renewal, which is
-            // on its way, says it exactly.
+            // The node takes off what its clock may be wrong by, which is a tenth at most. One of the next renewals
+            // says it exactly.
             if let Some(stop) = lease.shorten(now, now + ttl / 10 * 9) {
                 Self::move_alarm(&mut self.alarms, id, stop_at, stop);
             }
