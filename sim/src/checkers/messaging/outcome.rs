@@ -147,6 +147,9 @@ impl Messaging {
         let Some(way) = self.sides.get(node.0).and_then(|side| side.ways.get(&peer)) else {
             return Ok(());
         };
+        // The time of a request may be over by the receiver's clock, before it is read, and not yet by the sender's.
+        let ran_out =
+            matches!(op, Op::Request(_)) && self.read_since.get(&host).is_some_and(|&at| at > given);
         let mut items = way.items.iter().flatten();
         // Whoever does not take what it has got has no room for more.
         let lags = way.items.iter().flatten().any(|item| item.acknowledged.is_some());
@@ -154,7 +157,7 @@ impl Messaging {
         let busy = world.process(peer).node().is_some_and(|it| it.stats().busy > 0);
         let missing = items.any(|item| item.op == op);
         ensure(
-            !missing || !reads || lags || waits || busy || way.blurred || way.alike,
+            !missing || !reads || ran_out || lags || waits || busy || way.blurred || way.alike,
             || {
                 format!(
                     "{op:?} of {} to {} timed out, and was never handed over, while everything that they wrote to each other for {CLEAR:?} \

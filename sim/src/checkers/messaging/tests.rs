@@ -1,4 +1,5 @@
 use crate::checkers::testing::{A, B, C, Panel, cluster, objects, secs};
+use crate::fault::FaultKind;
 use crate::observe::{Command, Seen};
 use crate::schedule::Schedule;
 use crate::sim::Sim;
@@ -281,6 +282,27 @@ fn objects_to_a_timeout_on_a_clear_way() {
         event: &event,
     };
     objects(&mut sim, &seen, "messaging", "was never handed over");
+}
+
+/// A request lies where nobody reads until its time is over there. Its sender's clock stands still meanwhile, so that it
+/// hears of that long after somebody reads again.
+#[test]
+fn what_ran_out_before_it_was_read_may_time_out_later() {
+    let mut sim = cluster();
+    let [sender, reader] = [A, B].map(|index| sim.world().process(index).host);
+    sim.inject(FaultKind::Unread { host: reader }, secs(10));
+    let (to, deadline) = (sim.id(B), clock(&sim) + secs(8));
+    sim.with(A, |cx| cx.request(Target::Node(to), "one", Some(deadline)))
+        .expect("a request");
+    sim.run_for(secs(1));
+    sim.inject(FaultKind::Freeze { host: sender }, secs(20));
+    sim.run_for(secs(30));
+    let timed_out = |(_, event): &(Instant, Event)| {
+        let failed = DeliveryError::Timeout;
+        matches!(event, Event::RequestFailed { error, .. } if *error == failed)
+    };
+    assert!(sim.events(A).iter().any(timed_out));
+    assert_eq!(sim.violations(), []);
 }
 
 /// One of three is cut off, and all of them are needed. The first one sends something to all meanwhile, which ends so
