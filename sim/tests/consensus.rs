@@ -195,6 +195,20 @@ fn who_start_together_open_within_seconds() {
     }
 }
 
+/// Nothing is waited for once the last of them has stored the group's beginning, not even the next heartbeat.
+#[test]
+fn a_new_group_opens_as_soon_as_all_have_stored_its_beginning() {
+    for seed in 0..30 {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        assert!(cluster.runs_until(secs(2), Cluster::is_seated), "seed {seed}");
+        let seated = cluster.sim.now();
+        assert!(cluster.runs_until(secs(2), Cluster::is_open), "seed {seed}");
+        let waited = cluster.sim.now().saturating_since(seated);
+        // A heartbeat is 100 ms; the way there and back takes less than 20.
+        assert!(waited <= ms(40), "seed {seed}: {waited:?}");
+    }
+}
+
 #[test]
 fn duels_under_loss_end() {
     for (size, loss) in [(2, 100), (3, 100), (3, 300), (5, 100), (5, 300)] {

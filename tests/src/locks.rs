@@ -47,13 +47,19 @@ async fn group<R: Runtime>() -> Vec<Cluster> {
 
 async fn group_of<R: Runtime>(config: impl Fn() -> Config) -> Vec<Cluster> {
     let nodes = cluster::<R>(3, config).await;
-    all_ready::<R>(&nodes).await;
+    all_may_lock::<R>(&nodes).await;
     nodes
 }
 
-async fn all_ready<R: Runtime>(nodes: &[Cluster]) {
+/// Readiness is not enough: the leader may not have heard yet that the last of the three has stored the group's
+/// beginning, and grants nothing before.
+async fn all_may_lock<R: Runtime>(nodes: &[Cluster]) {
     for node in nodes {
         soon::<R, _>("readiness", node.ready()).await.expect("ready");
+        until_async::<R>("its group grants locks", async || {
+            node.health().await.expect("it runs").can_lock()
+        })
+        .await;
     }
 }
 
@@ -73,7 +79,7 @@ async fn three_with_a_mortal<R: Runtime>() -> (Vec<Cluster>, Mortal) {
     let third = Mortal::start::<R>(short_three().seed(seed)).await;
     let nodes = vec![first, second, third.cluster.clone()];
     until_all_meet::<R>(&nodes).await;
-    all_ready::<R>(&nodes).await;
+    all_may_lock::<R>(&nodes).await;
     (nodes, third)
 }
 
@@ -402,7 +408,7 @@ pub async fn health_says_whether_locks_come<R: Runtime>() {
 /// Without a `cluster_size` there are locks too, as good as can be: they move to whoever takes over.
 pub async fn without_a_cluster_size<R: Runtime>() {
     let mut nodes = cluster::<R>(3, || config().local()).await;
-    all_ready::<R>(&nodes).await;
+    all_may_lock::<R>(&nodes).await;
     let mut last = 0;
     for node in &nodes {
         let guard = acquire::<R>(node, "k").await;

@@ -512,6 +512,7 @@ impl Consensus {
         wake = earliest(wake, self.client.poll_timeout());
         wake = earliest(wake, self.replica.locks_timeout());
         wake = earliest(wake, self.owners_due());
+        wake = earliest(wake, self.replica.opens_at().map(|at| at.max(now)));
         wake = earliest(wake, self.leaving.as_ref().map(Leaving::next));
         let role = match self.replica.role() {
             None => self.founding_due(now, config),
