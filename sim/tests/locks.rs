@@ -539,6 +539,50 @@ fn what_was_given_back_while_nobody_led_is_free_afterwards() {
     );
 }
 
+/// A lock is granted, its client never hears of that, and everybody is cut off. The client gives up, and nobody leads for
+/// longer than the lease.
+#[test]
+fn what_was_given_up_while_nobody_led_is_free_afterwards() {
+    let mut sim = calm_with(Duration::from_secs(30));
+    let lock = || LockRequest::new("k").ttl(Duration::from_secs(20));
+    let nodes: Vec<NodeIndex> = (0..4).map(NodeIndex).collect();
+    let leads = |sim: &Sim, node: NodeIndex| sim.node_of(node).replica().leadership().is_some();
+    let leader = nodes.iter().copied().find(|&node| leads(&sim, node));
+    let leader = leader.expect("there is one");
+    let client = nodes.iter().copied().find(|&node| node != leader).unwrap();
+    sim.cut_one_way(leader, client);
+    let wanted = sim.with(client, |cx| cx.lock(lock())).unwrap();
+    let stored = |sim: &Sim, node: &NodeIndex| {
+        let machine = sim.node_of(*node).replica().machine();
+        machine.is_some_and(|machine| machine.table.tokens().count() == 1)
+    };
+    let others: Vec<NodeIndex> = nodes.iter().copied().filter(|&node| node != client).collect();
+    let limit = Duration::from_millis(300);
+    assert!(sim.run_until(limit, |sim| others.iter().all(|node| stored(sim, node))));
+    for &node in &nodes {
+        let others: Vec<_> = nodes.iter().copied().filter(|&other| other != node).collect();
+        sim.partition(&[node], &others);
+    }
+    sim.run_for(Duration::from_secs(1));
+    let heard = locks(&sim, client).any(|(_, event)| matches!(event, LockEvent::Granted { .. }));
+    assert!(!heard, "the answer is lost");
+    sim.with(client, |cx| cx.unlock(wanted)).unwrap();
+    sim.run_for(Duration::from_secs(25));
+    assert!(!nodes.iter().any(|&node| leads(&sim, node)));
+    sim.heal();
+    let healed = sim.now();
+    let wish = || lock().wait(Duration::from_secs(60));
+    sim.with(leader, |cx| cx.lock(wish())).unwrap();
+    sim.run_for(Duration::from_secs(60));
+    let mut granted = locks(&sim, leader).filter(|(_, event)| matches!(event, LockEvent::Granted { .. }));
+    let (at, _) = granted.next().expect("it is free");
+    assert!(
+        at < healed + Duration::from_secs(15),
+        "only {:?} later",
+        at - healed
+    );
+}
+
 /// A voter without a seat holds a lock, its leader dies, and the one way that is cut is that to the next leader.
 #[test]
 fn who_has_no_seat_keeps_its_lock_without_a_way_to_the_next_leader() {

@@ -257,8 +257,7 @@ impl Client {
 
     fn let_go(&mut self, now: Instant, token: u64, key: Option<Key>) {
         let key = key.or_else(|| self.releases.key(token).cloned());
-        // However late that is heard: who leads by then has promised the whole lease anew.
-        self.releases.insert(now, token, key, None);
+        self.releases.insert(now, token, key);
     }
 
     /// Returns the lock that was asked for, also if it was given up.
@@ -271,9 +270,10 @@ impl Client {
         let Some(want) = self.wants.remove(&request) else {
             return;
         };
-        let until = now + Duration::from_millis(u64::from(want.wish.ttl));
-        self.cancels
-            .insert(now, request, Some(want.wish.key), Some(until));
+        // Of what was never sent nobody can have heard.
+        if want.copies > 0 {
+            self.cancels.insert(now, request, Some(want.wish.key));
+        }
     }
 
     /// Asks again for what is not granted, under new numbers: those that were used belong to a life or a group that

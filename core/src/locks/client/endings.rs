@@ -19,33 +19,31 @@ struct Ending {
     /// When it is told again; `None` if it never was.
     send_at: Option<Instant>,
     again: Duration,
-    /// Until then it matters; `None` if it does until it is answered.
-    until: Option<Instant>,
 }
 
 impl Ending {
-    /// Its place among those that need attention at some time; `None` if it only waits for its turn to be told.
+    /// Its place among those that are told again; `None` if it waits for its turn to be told.
     fn due(&self, number: u64) -> Option<(Instant, u64)> {
-        let at = self.send_at.into_iter().chain(self.until).min()?;
-        Some((at, number))
+        self.send_at.map(|at| (at, number))
     }
 }
 
-/// Releases by token, or cancels by request: each is told until it is answered, or does not matter any more.
+/// Releases by token, or cancels by request. Each is told until it is answered, however late that is: who leads by then
+/// has promised the whole lease anew.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Endings {
     all: BTreeMap<u64, Ending>,
     /// Those that were never told, and since when there may be some to tell.
     untold: BTreeSet<u64>,
     since: Option<Instant>,
-    /// Which one needs attention when.
+    /// Which one is told again when.
     due: BTreeSet<(Instant, u64)>,
     of_key: BTreeSet<(Key, u64)>,
 }
 
 impl Endings {
-    /// Something is over, which matters to others until then; `None` is until they have heard.
-    pub(super) fn insert(&mut self, now: Instant, number: u64, key: Option<Key>, until: Option<Instant>) {
+    /// Something is over, and others have to hear of it.
+    pub(super) fn insert(&mut self, now: Instant, number: u64, key: Option<Key>) {
         self.remove(now, number);
         if self.all.len() >= MAX_ENDINGS {
             return;
@@ -57,10 +55,8 @@ impl Endings {
             key,
             send_at: None,
             again: ASK_AGAIN,
-            until,
         };
         self.untold.insert(number);
-        self.due.extend(ending.due(number));
         self.all.insert(number, ending);
         self.since = Some(now);
     }
@@ -111,7 +107,6 @@ impl Endings {
                 self.due.remove(&due);
             }
             (ending.send_at, ending.again) = (None, ASK_AGAIN);
-            self.due.extend(ending.due(number));
             self.untold.insert(number);
         }
     }
@@ -131,23 +126,10 @@ impl Endings {
         }
     }
 
-    /// Returns what is to be told now, in the order of the numbers, and forgets what does not matter any more.
+    /// Returns what is to be told now, in the order of the numbers.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<u64> {
         let due = self.due.iter().take_while(|&&(at, _)| at <= now);
-        let due: Vec<u64> = due.map(|&(_, number)| number).collect();
-        let mut tell = BTreeSet::new();
-        for number in due {
-            if self
-                .all
-                .get(&number)
-                .and_then(|ending| ending.until)
-                .is_some_and(|until| until <= now)
-            {
-                self.remove(now, number);
-            } else {
-                tell.insert(number);
-            }
-        }
+        let mut tell: BTreeSet<u64> = due.map(|&(_, number)| number).collect();
         while self.may_tell_more()
             && let Some(number) = self.untold.pop_first()
         {
@@ -190,7 +172,7 @@ mod tests {
     fn endings(count: u64) -> Endings {
         let mut endings = Endings::default();
         for number in 0..count {
-            endings.insert(at(0), number, None, Some(at(10_000)));
+            endings.insert(at(0), number, None);
         }
         endings
     }
@@ -206,11 +188,13 @@ mod tests {
         assert_eq!(endings.take_due(at(200)), [0, 2]);
         assert_eq!(endings.next(), Some(at(600)));
         assert_eq!(endings.take_due(at(600)), [0, 2]);
-        // Twice as long each time, up to a second, and not beyond what it matters for.
+        // Twice as long each time, up to a second, and for ever.
         assert_eq!(endings.next(), Some(at(1_400)));
         assert_eq!(endings.take_due(at(9_500)), [0, 2]);
-        assert_eq!(endings.next(), Some(at(10_000)));
-        assert_eq!(endings.take_due(at(10_000)), []);
+        assert_eq!(endings.next(), Some(at(10_500)));
+        assert_eq!(endings.take_due(at(1_000_000)), [0, 2]);
+        assert_eq!(endings.next(), Some(at(1_001_000)));
+        assert!(endings.remove(at(1_000_100), 0) && endings.remove(at(1_000_100), 2));
         assert_eq!((endings.next(), endings.len()), (None, 0));
     }
 
@@ -230,9 +214,6 @@ mod tests {
         let next = endings.take_due(at(250));
         assert!(next.into_iter().eq(TOLD_AT_ONCE as u64..TOLD_AT_ONCE as u64 + 30));
         assert_eq!(endings.next(), Some(at(450)));
-        // What was never told ends as well.
-        let later = endings.take_due(at(10_000));
-        assert_eq!((later.len(), endings.len(), endings.next()), (0, 0, None));
     }
 
     #[test]
@@ -251,9 +232,9 @@ mod tests {
     fn the_same_again_counts_anew() {
         let mut endings = endings(1);
         endings.take_due(at(0));
-        endings.insert(at(20), 0, None, Some(at(50)));
+        endings.insert(at(20), 0, None);
         assert_eq!(endings.take_due(at(20)), [0]);
-        assert_eq!((endings.next(), endings.len()), (Some(at(50)), 1));
+        assert_eq!((endings.next(), endings.len()), (Some(at(220)), 1));
     }
 
     #[test]
@@ -261,7 +242,7 @@ mod tests {
         let mut endings = endings(TOLD_AT_ONCE as u64);
         let (ours, others) = (Key::new("ours"), Key::new("others"));
         for (number, key) in [(1000, &ours), (1001, &others), (1002, &ours), (1003, &ours)] {
-            endings.insert(at(0), number, key.clone(), Some(at(10_000)));
+            endings.insert(at(0), number, key.clone());
         }
         assert!(endings.remove(at(0), 1003));
         assert_eq!(endings.take_due(at(0)).len(), TOLD_AT_ONCE);
@@ -275,26 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_until_it_is_heard_is_told_for_ever() {
-        let mut endings = Endings::default();
-        endings.insert(at(0), 7, None, None);
-        assert_eq!(endings.take_due(at(0)), [7]);
-        assert_eq!(endings.take_due(at(1_000_000)), [7]);
-        assert!(endings.next().is_some());
-        endings.tell_anew(at(2_000_000));
-        assert_eq!(endings.take_due(at(2_000_000)), [7]);
-        assert!(endings.remove(at(2_000_010), 7));
-        assert_eq!(endings.next(), None);
-    }
-
-    #[test]
     fn what_is_answered_is_forgotten_with_its_lock() {
         let mut endings = Endings::default();
         for number in 0..200 {
-            endings.insert(at(0), number, Key::new("k"), None);
+            endings.insert(at(0), number, Key::new("k"));
             assert!(endings.remove(at(0), number));
         }
-        endings.insert(at(0), 200, Key::new("k"), None);
+        endings.insert(at(0), 200, Key::new("k"));
         assert_eq!(endings.take_due(at(0)), [200]);
         endings.tell_of(at(10), Key::new("k").as_ref().unwrap());
         assert_eq!(endings.take_due(at(10)), [200]);

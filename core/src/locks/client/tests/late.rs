@@ -94,22 +94,26 @@ fn ending() -> Client {
 }
 
 #[test]
-fn endings_are_told_until_they_are_heard_or_do_not_matter() {
+fn endings_are_told_until_they_are_heard() {
     let mut heard = ending();
     assert!(heard.poll_timeout().is_some());
     answered(&mut heard, 200, &Answer::Released { tokens: vec![101] });
     answered(&mut heard, 200, &Answer::Cancelled { request: 2 });
     assert_eq!(heard.poll_timeout(), None);
 
-    // A request that nobody hears of any more is nothing to anybody; whoever leads next promises a lease anew.
+    // Whoever leads next promises a lease anew, also for what was granted and never heard of.
     let mut unheard = ending();
     unheard.set_leader(at(100), None);
     while let Some(next) = unheard.poll_timeout().filter(|&next| next < at(60_000)) {
         unheard.handle_timeout(next, &mut ClientOutput::default());
     }
     unheard.set_leader(at(60_000), Some((group(), life(2))));
-    let tokens = vec![101];
-    assert_eq!(timeout(&mut unheard, 60_000).asks, [Ask::Release { tokens }]);
+    let (tokens, request, floor) = (vec![101], 2, 2);
+    let release = Ask::Release { tokens };
+    assert_eq!(
+        timeout(&mut unheard, 60_000).asks,
+        [release, Ask::Cancel { request, floor }]
+    );
 
     // A new leader hears of them at once; another life has nothing to say of them.
     let mut told = ending();
@@ -125,6 +129,7 @@ fn endings_are_bounded() {
     let mut client = client();
     for token in 0..MAX_ENDINGS as u64 + 10 {
         let id = client.acquire(at(0), wish(10_000), None).unwrap();
+        timeout(&mut client, 0);
         client.release(at(0), id, &mut ClientOutput::default()).unwrap();
         // Nobody wants what this grants.
         let stale = Answer::Granted {
@@ -190,6 +195,7 @@ fn who_leaves_waits_for_nothing() {
     let mut client = client();
     let id = client.acquire(at(0), wish(10_000), None).unwrap();
     let list = client.list(at(0), LockFilter::new(), None, at(5000)).unwrap();
+    timeout(&mut client, 0);
     let mut out = ClientOutput::default();
     client.leave(at(10), &mut out);
     let failed = |id| LockEvent::Failed {
@@ -202,6 +208,15 @@ fn who_leaves_waits_for_nothing() {
         timeout(&mut client, 10).asks[..],
         [Ask::Cancel { request: 1, .. }]
     ));
+}
+
+#[test]
+fn what_was_never_sent_is_not_cancelled() {
+    let mut client = client();
+    let id = client.acquire(at(0), wish(10_000), None).unwrap();
+    client.release(at(0), id, &mut ClientOutput::default()).unwrap();
+    assert_eq!(client.poll_timeout(), None);
+    assert_eq!(timeout(&mut client, 0), ClientOutput::default());
 }
 
 /// The acquire was refused, and a copy of it that was sent meanwhile is granted: nobody would ever use that.
