@@ -510,7 +510,7 @@ impl Consensus {
         wake = earliest(wake, self.found_by);
         wake = earliest(wake, self.draws.next());
         wake = earliest(wake, self.client.poll_timeout());
-        wake = earliest(wake, self.replica.locks_timeout());
+        wake = earliest(wake, self.leases_timeout());
         wake = earliest(wake, self.owners_due());
         wake = earliest(wake, self.replica.opens_at().map(|at| at.max(now)));
         wake = earliest(wake, self.leaving.as_ref().map(Leaving::next));

@@ -224,5 +224,9 @@ mod tests {
             act(&config, at(93), |cx| ask(&mut one, cx, request, relayed));
             assert_eq!((one.replica.last(), locks(&one)), (before, 2), "{relayed}");
         }
+        // Nor does it hold against anybody that no signs of life are taken meanwhile.
+        let before = one.replica.last();
+        act(&config, at(99), |cx| one.leases_due(cx));
+        assert_eq!((one.replica.last(), one.leases_timeout()), (before, None));
     }
 }

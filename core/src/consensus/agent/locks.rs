@@ -131,7 +131,7 @@ impl Consensus {
         let now = cx.now;
         self.note_absent_owners(now);
         let mut out = Output::default();
-        if self.replica.locks_timeout().is_some_and(|at| at <= now) {
+        if self.leases_timeout().is_some_and(|at| at <= now) {
             self.replica.locks_due(now, &mut out);
         }
         if self.owners_due().is_some_and(|at| at <= now) {
@@ -152,6 +152,12 @@ impl Consensus {
             }
         }
         self.carry_out(cx, out);
+    }
+
+    /// When a lease, or the time of who waits, may end next. Who hands over takes no signs of life, and ends nothing: the
+    /// next leader promises everybody the whole time anew.
+    pub(super) fn leases_timeout(&self) -> Option<Instant> {
+        self.replica.locks_timeout().filter(|_| !self.hands_over())
     }
 
     /// A process has gone. Who has said goodbye believes in nothing any more; whoever else is gone may only be cut off.

@@ -11,8 +11,10 @@ impl Client {
     /// Takes the answer of a group's leader.
     pub fn answered(&mut self, now: Instant, group: Group, answer: &Answer, out: &mut ClientOutput) {
         match *answer {
-            // Who moves asks the present group for it again, and hears what that one knows of it.
-            Answer::Granted { .. } if self.moves && self.leader.is_none_or(|(of, _)| of != group) => {}
+            // Who moves asks the present group for it again, and hears what that one knows of it; and tells it what is
+            // over until it has heard that.
+            Answer::Granted { .. } | Answer::Released { .. }
+                if self.moves && self.leader.is_none_or(|(of, _)| of != group) => {}
             Answer::Granted {
                 request,
                 token,

@@ -87,3 +87,23 @@ fn what_an_earlier_group_takes_is_not_given_back() {
         "{asks:?}"
     );
 }
+
+/// The next group knows of the lock, and not that it was given back.
+#[test]
+fn that_an_earlier_group_has_heard_of_a_release_is_not_enough() {
+    let (mut client, id) = moved();
+    client
+        .release(at(1100), id, &mut ClientOutput::default())
+        .unwrap();
+    let release = |client: &mut Client, millis| {
+        let asks = timeout(client, millis).asks;
+        asks.iter().any(|ask| matches!(ask, Ask::Release { .. }))
+    };
+    assert!(release(&mut client, 1100));
+    let released = Answer::Released { tokens: vec![101] };
+    told(&mut client, 1150, group(), &released);
+    assert!(release(&mut client, 1300));
+    told(&mut client, 1350, next_group(), &released);
+    assert!(!release(&mut client, 5000));
+    assert_eq!(client.poll_timeout(), None);
+}
