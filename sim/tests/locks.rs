@@ -1,6 +1,6 @@
 //! Locks as users see them, on clusters of simulated hosts.
 
-use quorate_core::{LockError, LockEvent, LockRequest, Role};
+use quorate_core::{LockError, LockEvent, LockRequest, LostReason, Role};
 use quorate_sim::{App, Cx, Duration, Event, Instant, NodeIndex, Schedule, Sim, config};
 
 /// Asks for one lock, and gives it back a millisecond after it was granted.
@@ -581,6 +581,47 @@ fn what_was_given_up_while_nobody_led_is_free_afterwards() {
         "only {:?} later",
         at - healed
     );
+}
+
+/// All voters are stopped, and started again with `allow_observers` off. An observer that waits is told so.
+#[test]
+fn an_observer_that_may_take_no_locks_any_more_is_told_so() {
+    let mut sim = Sim::new(3);
+    let voter = |allowed| {
+        let seeds = (1..=3).map(|host| format!("10.0.0.{host}:5000"));
+        let config = config().cluster_size(3).max_ttl(Duration::from_secs(2));
+        seeds.fold(config.allow_observers(allowed), |config, addr| config.seed(addr))
+    };
+    let voters: Vec<NodeIndex> = (0..3).map(|_| sim.start(voter(true))).collect();
+    let observer = sim.start(voter(true).role(Role::Observer));
+    sim.run_for(Duration::from_secs(15));
+    let lock = |key: &str| LockRequest::new(key).ttl(Duration::from_secs(2));
+    sim.with(voters[0], |cx| cx.lock(lock("taken"))).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    let held = sim.with(observer, |cx| cx.lock(lock("held"))).unwrap();
+    let waits = lock("taken").wait(Duration::from_secs(999));
+    let waits = sim.with(observer, |cx| cx.lock(waits)).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    for &node in &voters {
+        sim.crash(node);
+    }
+    sim.run_for(Duration::from_secs(5));
+    for &node in &voters {
+        sim.start_at(sim.addr(node), voter(false));
+    }
+    sim.run_for(Duration::from_secs(60));
+    let ends: Vec<_> = locks(&sim, observer)
+        .filter_map(|(_, event)| match *event {
+            LockEvent::Lost { id, reason, .. } => Some((id, Err(reason))),
+            LockEvent::Failed { id, error } => Some((id, Ok(error))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        ends,
+        [(held, Err(LostReason::Expired)), (waits, Ok(LockError::Observer))]
+    );
+    assert_eq!(sim.violations(), []);
 }
 
 /// A voter without a seat holds a lock, its leader dies, and the one way that is cut is that to the next leader.

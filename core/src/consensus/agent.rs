@@ -163,13 +163,23 @@ impl Consensus {
             soon: false,
             wake: None,
         };
-        consensus.adopt(&Settings::of(config), config);
+        consensus.go_by(&Settings::of(config), config);
         consensus.rearm(now, config);
         consensus
     }
 
-    /// An observer adopts the settings of the cluster.
-    pub(crate) fn adopt(&mut self, settings: &Settings, config: &Config) {
+    /// An observer adopts the settings of the cluster. With those it may have to go without locks from now on.
+    pub(crate) fn adopt(&mut self, cx: &mut Context<'_>, settings: &Settings) {
+        self.go_by(settings, cx.config);
+        if !self.may_draw(self.replica.life().node) {
+            let mut out = ClientOutput::default();
+            self.client.bar(cx.now, &mut out);
+            locks::tell(cx, out.events);
+            self.rearm(cx.now, cx.config);
+        }
+    }
+
+    fn go_by(&mut self, settings: &Settings, config: &Config) {
         self.draws.adopt(settings);
         let rules = Rules::of(settings, config);
         let max_ttl = millis(settings.max_ttl);

@@ -316,15 +316,27 @@ impl Client {
                 self.let_go(now, token, Some(held.key));
             }
         }
-        let requests: Vec<u64> = self.wants.keys().copied().collect();
-        for request in requests {
-            if let Some(id) = self.wants.get(&request).map(|want| want.id) {
-                self.give_up(now, request);
-                let error = LockError::Leaving;
-                out.events.push(LockEvent::Failed { id, error });
-            }
+        self.ask_for_nothing(now, LockError::Leaving, out);
+    }
+
+    /// The cluster takes nothing from this node any more: it was started anew with other settings. What this one had is
+    /// over, and nobody has to hear of that.
+    pub fn bar(&mut self, now: Instant, out: &mut ClientOutput) {
+        self.end_life(now, LostReason::Abandoned, out);
+        self.ask_for_nothing(now, LockError::Observer, out);
+    }
+
+    fn ask_for_nothing(&mut self, now: Instant, error: LockError, out: &mut ClientOutput) {
+        let requests: Vec<(u64, LockId)> = self
+            .wants
+            .iter()
+            .map(|(&request, want)| (request, want.id))
+            .collect();
+        for (request, id) in requests {
+            self.give_up(now, request);
+            out.events.push(LockEvent::Failed { id, error });
         }
-        self.questions.end(LockError::Leaving, out);
+        self.questions.end(error, out);
         self.rearm();
     }
 

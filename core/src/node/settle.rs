@@ -80,7 +80,7 @@ impl Node {
                     .peer_up(context!(self, now), peer, addr, role, observed, expected);
                 self.messaging.link_up(peer);
                 let settings = self.sessions.settings();
-                self.consensus.adopt(&settings, &self.config);
+                self.consensus.adopt(context!(self, now), &settings);
                 self.consensus.peer_up(context!(self, now), peer, role);
                 self.held.remove(&peer);
                 self.outbox.relist(peer);

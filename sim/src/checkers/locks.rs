@@ -24,7 +24,7 @@ use quorate_core::consensus::{Replica, Term};
 use quorate_core::locks::Key;
 use quorate_core::{
     DEFAULT_LOCK_TTL, Duration, Event, Group, Instant, Life, LockError, LockEvent, LockId, LockRequest,
-    LostReason, Role,
+    LostReason, Node, Role,
 };
 use resource::Resources;
 use std::collections::{BTreeMap, BTreeSet};
@@ -366,6 +366,7 @@ impl Locks {
                 process.config.role == Role::Observer && asked && ttl_ms > max_ms.into()
             }
             LockError::TableFull | LockError::TooManyRequests => true,
+            LockError::Observer => is_barred(process),
             _ => false,
         };
         ensure(fits, || {
@@ -582,4 +583,10 @@ fn serving(process: &Process) -> Option<&Replica> {
 /// For how long a client believes in a lease, on its clock, from when it asked for it.
 fn counted(ttl: Duration, drift_permille: u16) -> Duration {
     Duration::from_nanos(ttl.as_millis() as u64 * 1000 * (1000 - u64::from(drift_permille)))
+}
+
+/// Whether the cluster, perhaps started anew since it was asked, takes nothing from a process.
+fn is_barred(process: &Process) -> bool {
+    let allowed = |node: &Node| node.replica().rules().allow_observers;
+    process.config.role == Role::Observer && !process.node().is_some_and(allowed)
 }

@@ -1,7 +1,7 @@
 //! What is asked of the table without wanting a lock: who holds and waits, and that a lock is taken from its holder.
 
 use super::beliefs::Judge;
-use super::{Client, Locks, SLACK, WELL};
+use super::{Client, Locks, SLACK, WELL, is_barred};
 use crate::checkers::{ensure, who};
 use crate::coverage::Situation;
 use crate::world::{NodeIndex, World};
@@ -67,6 +67,7 @@ impl Locks {
         let fits = match error {
             LockError::Leaving => process.leaving.is_some(),
             LockError::Timeout => local >= query.deadline,
+            LockError::Observer => is_barred(process),
             LockError::Cancelled => {
                 let client = self.clients.get_mut(&node);
                 return ensure(client.is_some_and(|client| client.ending.remove(&id)), || {

@@ -219,6 +219,36 @@ fn what_was_never_sent_is_not_cancelled() {
     assert_eq!(timeout(&mut client, 0), ClientOutput::default());
 }
 
+#[test]
+fn whom_the_cluster_takes_nothing_from_tells_and_wants_nothing() {
+    let (mut client, held) = holder();
+    let given_up = client.acquire(at(60), wish(10_000), None).unwrap();
+    let wanted = client.acquire(at(60), wish(10_000), None).unwrap();
+    timeout(&mut client, 60);
+    client
+        .release(at(70), given_up, &mut ClientOutput::default())
+        .unwrap();
+    let list = client.list(at(80), LockFilter::new(), None, at(5000)).unwrap();
+    client.watch(at(80), Key::new("a").unwrap()).unwrap();
+    let mut out = ClientOutput::default();
+    client.bar(at(90), &mut out);
+    let (id, token, reason) = (held, 101, LostReason::Abandoned);
+    let failed = |id| LockEvent::Failed {
+        id,
+        error: LockError::Observer,
+    };
+    assert_eq!(
+        out.events,
+        [
+            LockEvent::Lost { id, token, reason },
+            failed(wanted),
+            failed(list)
+        ]
+    );
+    assert_eq!((out.asks.len(), client.poll_timeout()), (0, None));
+    assert_eq!((client.wanted(), client.held().count()), (0, 0));
+}
+
 /// The acquire was refused, and a copy of it that was sent meanwhile is granted: nobody would ever use that.
 #[test]
 fn a_copy_of_what_was_refused_is_cancelled() {
