@@ -522,7 +522,9 @@ impl Consensus {
         wake = earliest(wake, self.client.poll_timeout());
         wake = earliest(wake, self.leases_timeout());
         wake = earliest(wake, self.owners_due());
-        wake = earliest(wake, self.replica.opens_at().map(|at| at.max(now)));
+        if self.known.gate != Some(true) {
+            wake = earliest(wake, self.replica.opens_at().map(|at| at.max(now)));
+        }
         wake = earliest(wake, self.leaving.as_ref().map(Leaving::next));
         let role = match self.replica.role() {
             None => self.founding_due(now, config),
