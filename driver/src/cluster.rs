@@ -181,9 +181,10 @@ impl Cluster {
     /// slowest seed, some seconds at most. With it there is no limit: until a quorum of voters runs, no voter is ready.
     /// Start the voters of a new cluster side by side, none after the readiness of another. Cancel safe.
     ///
-    /// The group may grant locks a moment later only, and a lease later if it is founded without one of its voters:
-    /// `acquire` waits for that, `try_acquire` says [`LockError::NotOpen`](quorate_core::LockError::NotOpen), and
-    /// [`Health::can_lock`](crate::Health::can_lock) tells when.
+    /// The group may grant locks a moment later only, and `max_ttl` later if it was founded without one of its voters, or
+    /// with `surge` or `allow_observers`: `acquire` waits for that, `try_acquire` says
+    /// [`LockError::NotOpen`](quorate_core::LockError::NotOpen), and [`Health::can_lock`](crate::Health::can_lock) tells
+    /// when.
     ///
     /// # Errors
     /// [`ReadyError::UnknownKey`] if no member was found and a seed uses a key that this node does not have (which shows
