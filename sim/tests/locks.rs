@@ -1,6 +1,6 @@
 //! Locks as users see them, on clusters of simulated hosts.
 
-use quorate_core::{LockError, LockEvent, LockRequest, LostReason, Role};
+use quorate_core::{LockError, LockEvent, LockFilter, LockRequest, LostReason, Role};
 use quorate_sim::{App, Cx, Duration, Event, Instant, NodeIndex, Schedule, Sim, config};
 
 /// Asks for one lock, and gives it back a millisecond after it was granted.
@@ -583,7 +583,8 @@ fn what_was_given_up_while_nobody_led_is_free_afterwards() {
     );
 }
 
-/// All voters are stopped, and started again with `allow_observers` off. An observer that waits is told so.
+/// All voters are stopped, and started again with `allow_observers` off. An observer that waits is told so, and
+/// one that watches has reason to look, and to hear it.
 #[test]
 fn an_observer_that_may_take_no_locks_any_more_is_told_so() {
     let mut sim = Sim::new(3);
@@ -601,11 +602,15 @@ fn an_observer_that_may_take_no_locks_any_more_is_told_so() {
     let held = sim.with(observer, |cx| cx.lock(lock("held"))).unwrap();
     let waits = lock("taken").wait(Duration::from_secs(999));
     let waits = sim.with(observer, |cx| cx.lock(waits)).unwrap();
+    let watch = sim.with(observer, |cx| {
+        cx.node_mut(|node, now| node.watch_lock(now, "taken"))
+    });
     sim.run_for(Duration::from_secs(1));
     for &node in &voters {
         sim.crash(node);
     }
     sim.run_for(Duration::from_secs(5));
+    let stopped = sim.now();
     for &node in &voters {
         sim.start_at(sim.addr(node), voter(false));
     }
@@ -621,6 +626,12 @@ fn an_observer_that_may_take_no_locks_any_more_is_told_so() {
         ends,
         [(held, Err(LostReason::Expired)), (waits, Ok(LockError::Observer))]
     );
+    let look = |&(at, event): &(Instant, &LockEvent)| {
+        at > stopped && matches!(event, LockEvent::Changed { id } if Ok(*id) == watch)
+    };
+    assert!(locks(&sim, observer).any(|told| look(&told)));
+    let looks = sim.with(observer, |cx| cx.list_locks(LockFilter::new(), None));
+    assert_eq!(looks, Err(LockError::Observer));
     assert_eq!(sim.violations(), []);
 }
 

@@ -316,17 +316,21 @@ impl Client {
                 self.let_go(now, token, Some(held.key));
             }
         }
-        self.ask_for_nothing(now, LockError::Leaving, out);
+        self.want_nothing(now, LockError::Leaving, out);
+        self.questions.end(LockError::Leaving, out);
+        self.rearm();
     }
 
     /// The cluster takes nothing from this node any more: it was started anew with other settings. What this one had is
     /// over, and nobody has to hear of that.
     pub fn bar(&mut self, now: Instant, out: &mut ClientOutput) {
         self.end_life(now, LostReason::Abandoned, out);
-        self.ask_for_nothing(now, LockError::Observer, out);
+        self.want_nothing(now, LockError::Observer, out);
+        self.questions.bar(LockError::Observer, out);
+        self.rearm();
     }
 
-    fn ask_for_nothing(&mut self, now: Instant, error: LockError, out: &mut ClientOutput) {
+    fn want_nothing(&mut self, now: Instant, error: LockError, out: &mut ClientOutput) {
         let requests: Vec<(u64, LockId)> = self
             .wants
             .iter()
@@ -336,8 +340,6 @@ impl Client {
             self.give_up(now, request);
             out.events.push(LockEvent::Failed { id, error });
         }
-        self.questions.end(error, out);
-        self.rearm();
     }
 
     fn all_held(&self) -> Vec<u64> {

@@ -157,7 +157,8 @@ pub enum LostReason {
     Expired,
     /// Somebody took it.
     Revoked,
-    /// The group was given up: it had lost its quorum.
+    /// The group was given up: it had lost its quorum. Or the cluster was started anew, and takes nothing from this
+    /// observer any more.
     Abandoned,
     /// The group met another one, and yielded; or, without `cluster_size`, another group took its place that does not
     /// know of the lock, or has granted it to somebody else.

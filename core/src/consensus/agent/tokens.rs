@@ -113,8 +113,11 @@ impl Consensus {
     }
 
     /// Whom to ask: the leader of the own group, or the one that was heard of last; without a quorum, that of the
-    /// youngest group.
+    /// youngest group. Nobody, if nothing is taken from this node.
     pub(super) fn leader_to_ask(&self, now: Instant, config: &Config) -> Option<(Group, Life)> {
+        if !self.may_draw(self.replica.life().node) {
+            return None;
+        }
         let own = self.replica.group().zip(self.replica.leader());
         let Some((group, leader)) = own else {
             let foremost = self.foremost(self.sightings.live(now, config))?;

@@ -68,6 +68,20 @@ impl Questions {
         }
     }
 
+    /// Nothing is taken from this node any more: all fail. Who watches is told to look, hears why, and hears of changes
+    /// again should that be over.
+    pub(super) fn bar(&mut self, error: LockError, out: &mut ClientOutput) {
+        self.0.retain(|&request, question| {
+            let (id, watches) = (LockId(request), question.deadline.is_none());
+            question.seen = None;
+            out.events.push(match watches {
+                true => LockEvent::Changed { id },
+                false => LockEvent::Failed { id, error },
+            });
+            watches
+        });
+    }
+
     /// Gives a question up. Returns whether there was one. A watch just ends.
     pub(super) fn give_up(&mut self, id: LockId, out: &mut ClientOutput) -> bool {
         let question = self.0.remove(&id.0);

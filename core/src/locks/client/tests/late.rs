@@ -229,7 +229,7 @@ fn whom_the_cluster_takes_nothing_from_tells_and_wants_nothing() {
         .release(at(70), given_up, &mut ClientOutput::default())
         .unwrap();
     let list = client.list(at(80), LockFilter::new(), None, at(5000)).unwrap();
-    client.watch(at(80), Key::new("a").unwrap()).unwrap();
+    let watch = client.watch(at(80), Key::new("a").unwrap()).unwrap();
     let mut out = ClientOutput::default();
     client.bar(at(90), &mut out);
     let (id, token, reason) = (held, 101, LostReason::Abandoned);
@@ -237,16 +237,13 @@ fn whom_the_cluster_takes_nothing_from_tells_and_wants_nothing() {
         id,
         error: LockError::Observer,
     };
-    assert_eq!(
-        out.events,
-        [
-            LockEvent::Lost { id, token, reason },
-            failed(wanted),
-            failed(list)
-        ]
-    );
-    assert_eq!((out.asks.len(), client.poll_timeout()), (0, None));
+    let lost = LockEvent::Lost { id, token, reason };
+    let look = LockEvent::Changed { id: watch };
+    assert_eq!(out.events, [lost, failed(wanted), failed(list), look]);
     assert_eq!((client.wanted(), client.held().count()), (0, 0));
+    assert_eq!(out.asks, []);
+    let asks = timeout(&mut client, 5000).asks;
+    assert!(matches!(asks[..], [Ask::Watch { .. }]), "{asks:?}");
 }
 
 /// The acquire was refused, and a copy of it that was sent meanwhile is granted: nobody would ever use that.
