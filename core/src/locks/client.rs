@@ -11,6 +11,7 @@ mod tests;
 use super::ask::{Ask, Wish};
 use super::codec::MAX_LIST;
 use super::key::Key;
+use super::lease::MAX_OPEN;
 use super::outcome::{LockError, LockEvent, LockId, LostReason};
 use crate::consensus::{Group, Life};
 use crate::planted::{PlantedBug, planted};
@@ -505,6 +506,9 @@ impl Client {
             if want.queued && want.send_at <= now + Duration::from_millis(100) {
                 want.send_at = now + keepalive(want.wish.ttl);
                 waiting.push(request);
+            } else if want.send_at <= now && request >= floor.saturating_add(MAX_OPEN) {
+                // Too far above what is not over: the leader would refuse it. It has to hear first that more is.
+                want.send_at = now + ASK_AGAIN;
             } else if want.send_at <= now {
                 want.send_at = now + want.again;
                 want.again = (want.again * 2).min(ASK_AGAIN_AT_MOST);

@@ -127,6 +127,7 @@ fn endings_are_told_until_they_are_heard() {
 #[test]
 fn endings_are_bounded() {
     let mut client = client();
+    let cancels = usize::try_from(MAX_OPEN).unwrap();
     for token in 0..MAX_ENDINGS as u64 + 10 {
         let id = client.acquire(at(0), wish(10_000), None).unwrap();
         timeout(&mut client, 0);
@@ -142,7 +143,7 @@ fn endings_are_bounded() {
     }
     assert_eq!(
         (client.cancels.len(), client.releases.len()),
-        (MAX_ENDINGS, MAX_ENDINGS)
+        (cancels, MAX_ENDINGS)
     );
 }
 
@@ -244,6 +245,38 @@ fn whom_the_cluster_takes_nothing_from_tells_and_wants_nothing() {
     assert_eq!(out.asks, []);
     let asks = timeout(&mut client, 5000).asks;
     assert!(matches!(asks[..], [Ask::Watch { .. }]), "{asks:?}");
+}
+
+/// The leader refuses numbers that are too far above what is over.
+#[test]
+fn what_is_far_above_what_is_not_over_is_asked_for_when_that_was_heard() {
+    let mut client = client();
+    let id = client.acquire(at(0), wish(10_000), None).unwrap();
+    timeout(&mut client, 0);
+    client.set_leader(at(10), None);
+    client.release(at(10), id, &mut ClientOutput::default()).unwrap();
+    for _ in 0..MAX_OPEN - 1 {
+        let id = client.acquire(at(20), wish(10_000), None).unwrap();
+        client.release(at(20), id, &mut ClientOutput::default()).unwrap();
+    }
+    client.acquire(at(20), wish(10_000), None).unwrap();
+    client.set_leader(at(30), Some((group(), life(2))));
+    let mut asks = timeout(&mut client, 50).asks;
+    assert!(
+        matches!(asks[..], [Ask::Cancel { request: 1, floor: 1 }]),
+        "{asks:?}"
+    );
+    answered(&mut client, 60, &Answer::Cancelled { request: 1 });
+    let next = client.poll_timeout().unwrap();
+    assert!(next <= at(50) + ASK_AGAIN, "{next:?}");
+    let mut out = ClientOutput::default();
+    client.handle_timeout(next, &mut out);
+    asks = out.asks;
+    let far = MAX_OPEN + 1;
+    assert!(
+        matches!(asks[..], [Ask::Acquire { request, floor, .. }] if (request, floor) == (far, far)),
+        "{asks:?}"
+    );
 }
 
 /// The acquire was refused, and a copy of it that was sent meanwhile is granted: nobody would ever use that.
