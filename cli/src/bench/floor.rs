@@ -67,8 +67,7 @@ pub(crate) async fn echo() -> io::Result<SocketAddr> {
 pub(crate) async fn ping(to: SocketAddr, load: Load) -> anyhow::Result<Slice> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
     socket.connect(to).await?;
-    let window = Window::starting_now(load.millis);
-    let mut tally = Tally::new(window);
+    let mut tally = Tally::new(Window::starting_now(load.millis));
     // A datagram begins with the number of its place in `began`.
     let mut buffer = vec![0x5a; load.size.max(4)];
     let mut began = vec![Instant::now(); load.in_flight];
@@ -86,7 +85,7 @@ pub(crate) async fn ping(to: SocketAddr, load: Load) -> anyhow::Result<Slice> {
             anyhow::bail!("the echo sent back something else");
         };
         tally.record(*began, now);
-        if window.is_over(now) {
+        if tally.is_over(now) {
             return tally.slice();
         }
         *began = now;

@@ -48,7 +48,7 @@ impl Window {
 #[derive(Debug)]
 pub(crate) struct Tally {
     window: Window,
-    /// Of what began after the warm-up, and before the end.
+    /// Of what began after the warm-up, and before the end; the first one if that was too late.
     pub(crate) times: Histogram,
     /// What was finished between the two, whenever it began.
     pub(crate) finished: u64,
@@ -74,6 +74,12 @@ impl Tally {
         if now >= self.window.begin && now < self.window.end {
             self.finished += 1;
         }
+    }
+
+    /// Whether nothing more is to begin. A window that the system slept through has nothing to sum up: it goes on until
+    /// something has ended that began after the warm-up.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.window.is_over(now) && (self.times.len() > 0 || self.errors > 0)
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -130,7 +136,7 @@ pub(crate) async fn requests(
 async fn request_loop(cluster: Cluster, to: NodeId, payload: Bytes, window: Window) -> Tally {
     let mut tally = Tally::new(window);
     let mut began = Instant::now();
-    while !window.is_over(began) {
+    while !tally.is_over(began) {
         match cluster.request(to, payload.clone(), REQUEST_TIMEOUT).await {
             Ok(_) => tally.record(began, Instant::now()),
             Err(error) => {

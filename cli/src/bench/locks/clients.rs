@@ -56,7 +56,7 @@ pub(crate) async fn pairs(runtime: Runtime, cluster: &Cluster, pairs: &Pairs) ->
 async fn pair_loop(runtime: Runtime, lock: LockBuilder, window: Window) -> (Tally, u64) {
     let (mut tally, mut pairs) = (Tally::new(window), 0);
     let mut began = Instant::now();
-    while !window.is_over(began) {
+    while !tally.is_over(began) {
         match pair(&lock).await {
             Ok(()) => {
                 tally.record(began, Instant::now());
