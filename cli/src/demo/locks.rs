@@ -223,14 +223,19 @@ async fn release(stage: &Stage, name: &str, guard: LockGuard, key: &'static str)
 /// whenever the system finds the time to run this.
 async fn learn(guard: LockGuard, by: NodeId, stage: Outbox) -> anyhow::Result<LostReason> {
     let (key, token) = (KEY, guard.token());
-    let left = guard.at_risk().await;
-    tell(&stage, by, Happened::AtRisk { key, left }).await;
-    let mut until = Instant::now();
+    let (mut until, mut warned) = (Instant::now(), false);
     loop {
         let left = guard.remaining();
         if !left.is_zero() {
             // The clock after the look: rather too late than too early.
             until = Instant::now() + left;
+        }
+        if !warned {
+            if let Some(left) = within(LOOK, guard.at_risk()).await {
+                tell(&stage, by, Happened::AtRisk { key, left }).await;
+                warned = true;
+            }
+            continue;
         }
         if let Some(reason) = within(LOOK, guard.lost()).await {
             let at = until.min(Instant::now());

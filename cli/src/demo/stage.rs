@@ -152,13 +152,14 @@ impl Stage {
             .with_context(|| format!("{name} is not running"))
     }
 
-    /// Takes a node off the stage and stops it dead. Returns who it was and when it was dead.
+    /// Takes a node off the stage and stops it dead. Returns who it was and when that began: on a busy machine the others
+    /// may have noticed by the time at which it is over.
     pub(crate) fn kill(&mut self, name: &'static str) -> anyhow::Result<(NodeId, Instant)> {
         let node = self.take(name)?;
         let by = node.cluster.id();
         self.write_down_all()?;
-        node.kill();
         let (at, what) = (Instant::now(), Happened::Killed);
+        node.kill();
         self.write_down(Occurrence { at, by, what })?;
         Ok((by, at))
     }
