@@ -57,6 +57,9 @@ async fn another_one_takes_over_with_all_locks() {
         {
             soon().await;
         }
+        while second.member(third.id()).is_none() {
+            soon().await;
+        }
         // One of the two takes over: what they agree on then takes a way between them.
         second.send_to(third.id(), "there?").await.unwrap();
         first.shutdown().await;

@@ -9,6 +9,8 @@ fn config() -> Config {
         .insecure()
         .bind("127.0.0.1:0")
         .local()
+        .heartbeat_timeout(Duration::from_secs(3))
+        .seat_timeout(Duration::from_secs(3))
         .leave_timeout(Duration::from_millis(50))
 }
 

@@ -52,9 +52,13 @@ pub fn key() -> Key {
     Key::from_bytes(bytes)
 }
 
-/// Returns a config for a node at an address of the runtime's choice: on an operating system a loopback port.
+/// Returns a config for a node at an address of the runtime's choice: on an operating system a loopback port. Messages have
+/// as long as everything else.
 pub fn config() -> Config {
-    Config::default().bind("127.0.0.1:0").key(key())
+    Config::default()
+        .bind("127.0.0.1:0")
+        .key(key())
+        .message_timeout(SOON)
 }
 
 /// Waits until the condition holds; panics, naming `what`, if it does not soon.

@@ -30,14 +30,13 @@ fn three() -> Config {
         .local()
         .cluster_size(3)
         .max_ttl(LONG)
-        .message_timeout(SOON)
         .waiter_ttl(SOON)
         .found_wait(SOON)
         .leave_wait(Duration::from_millis(200))
 }
 
 fn short_three() -> Config {
-    three().lock_ttl(SHORT).waiter_ttl(SHORT)
+    three().lock_ttl(SHORT)
 }
 
 /// Three nodes whose group grants locks.

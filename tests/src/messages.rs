@@ -145,7 +145,10 @@ pub async fn a_request_to_a_peer_that_goes<R: Runtime>() {
 /// A consumer that stops reading holds up its senders, and nothing else.
 pub async fn a_consumer_that_stops_reading<R: Runtime>() {
     let nodes = cluster::<R>(3, || {
-        config().message_queue_size(16_usize).send_queue_size(64_usize)
+        config()
+            .message_queue_size(16_usize)
+            .send_queue_size(64_usize)
+            .message_timeout(Duration::from_secs(5))
     })
     .await;
     echo::<R>(&nodes[2]);

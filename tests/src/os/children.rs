@@ -18,7 +18,9 @@ pub async fn child<R: Runtime>() {
     let Ok(seed) = std::env::var(SEED) else { return };
     let scenario = std::env::var(SCENARIO_OF).expect("both are set");
     SCENARIO.set(scenario.parse().expect("a number"));
-    let node = start::<R>(config().seed(seed)).await;
+    // It is stopped for longer than this. Whoever stops it may stand still for a while, too, and is not to be accused.
+    let patience = Duration::from_secs(6);
+    let node = start::<R>(config().heartbeat_timeout(patience).seed(seed)).await;
     let mut events = node.events();
     println!("CHILD started {}", node.id());
     // Whom it met before it began to listen.

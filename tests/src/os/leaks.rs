@@ -70,7 +70,10 @@ fn ticks() -> u64 {
 }
 
 fn quick() -> Config {
-    config().local().message_timeout(SOON)
+    config()
+        .local()
+        .heartbeat_timeout(Duration::from_secs(3))
+        .seat_timeout(Duration::from_secs(3))
 }
 
 /// Shared by every driver and every task of a test, so that it tells when they are gone. Counts what went well.
