@@ -15,6 +15,7 @@ use core::time::Duration;
 use quorate::{
     AcquireError, Closed, Cluster, Config, LockBuilder, LockError, LockGuard, LockQueryError, Role,
 };
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 /// For locks that end by themselves within the test. All others have leases that no slow machine outlives.
@@ -406,8 +407,25 @@ pub async fn health_says_whether_locks_come<R: Runtime>() {
 
 /// Without a `cluster_size` there are locks too, as good as can be: they move to whoever takes over.
 pub async fn without_a_cluster_size<R: Runtime>() {
-    let mut nodes = cluster::<R>(3, || config().local()).await;
+    // Nobody is taken for dead because it stands still for a moment: two would decide, each for itself.
+    let patient = || {
+        let patience = Duration::from_secs(3);
+        config()
+            .local()
+            .heartbeat_timeout(patience)
+            .seat_timeout(patience)
+    };
+    let mut nodes = cluster::<R>(3, patient).await;
     all_may_lock::<R>(&nodes).await;
+    // Each may have begun to decide before it heard of the others.
+    until_async::<R>("they follow one", async || {
+        let mut leaders = BTreeSet::new();
+        for node in &nodes {
+            leaders.insert(node.health().await.expect("it runs").leader);
+        }
+        leaders.len() == 1 && !leaders.contains(&None)
+    })
+    .await;
     let mut last = 0;
     for node in &nodes {
         let guard = acquire::<R>(node, "k").await;

@@ -15,13 +15,15 @@ const NAMES: [&str; 3] = ["tokio", "smol", "async-std"];
 /// A lease that does not end within any test.
 const LONG: Duration = Duration::from_secs(300);
 
-/// Nobody is taken for dead because one thread stands still for a moment, while others run on. And a group that is
-/// founded without the third to appear would grant nothing for longer than any test takes.
+/// Nobody is taken for dead, or stops leading, because one thread stands still for a moment, while others run on: each new
+/// leader promises the lease of who died anew. And a group that is founded without the third to appear would grant nothing
+/// for longer than any test takes.
 fn three() -> Config {
     config()
         .local()
         .heartbeat_timeout(Duration::from_secs(3))
         .seat_timeout(Duration::from_secs(3))
+        .election_timeout(Duration::from_secs(1))
         .cluster_size(3)
         .max_ttl(LONG)
         .waiter_ttl(SOON)
@@ -246,7 +248,7 @@ fn one_of_them_may_die_with_its_runtime() {
         let mut replicas = replicas().await;
         let dead = replicas.remove(0);
         let mut events = replicas[0].cluster.events();
-        let short = dead.cluster.lock("k").ttl(Duration::from_secs(8));
+        let short = dead.cluster.lock("k").ttl(Duration::from_secs(4));
         let guard = soon::<Smol, _>("a lock", short.acquire()).await.expect("granted");
         let (cluster, token) = (dead.cluster.clone(), guard.token());
         dead.end();
