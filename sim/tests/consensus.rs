@@ -209,6 +209,42 @@ fn a_new_group_opens_as_soon_as_all_have_stored_its_beginning() {
     }
 }
 
+/// All stand still at once, as on a machine that does: whoever stored the group's beginning has not had the time to hear
+/// that it is decided. It is not given up for that: a group with other lives than those it began with waits for the grace.
+#[test]
+fn a_pause_of_all_while_a_group_is_founded_costs_no_grace() {
+    for seed in 0..10 {
+        let local = || Cluster::with(seed, 3, 3, Config::local);
+        let mut observed = local();
+        let begin = observed.sim.now();
+        let founded = |cluster: &Cluster| {
+            let mut replicas = cluster.nodes.iter().map(|&node| cluster.replica(node));
+            replicas.any(|replica| replica.group().is_some())
+        };
+        while !founded(&observed) {
+            observed.sim.run_for(ms(1));
+        }
+        let founded = observed.sim.now() - begin;
+        for early in 0..8 {
+            for pause in [350, 450, 550] {
+                let mut cluster = local();
+                cluster.sim.run_for(founded + ms(4) - ms(early));
+                for &node in &cluster.nodes {
+                    cluster.sim.pause(node);
+                }
+                cluster.sim.run_for(ms(pause));
+                for &node in &cluster.nodes {
+                    cluster.sim.resume(node);
+                }
+                assert!(
+                    cluster.runs_until(secs(5), Cluster::is_open),
+                    "seed {seed}, {early} ms, {pause} ms"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn duels_under_loss_end() {
     for (size, loss) in [(2, 100), (3, 100), (3, 300), (5, 100), (5, 300)] {

@@ -104,6 +104,8 @@ pub(crate) struct Consensus {
     reign: Option<Reign>,
     /// Until when the founding of the group has to be complete.
     found_by: Option<Instant>,
+    /// How much longer, from when that was noticed to be over.
+    found_more: Option<Duration>,
     /// Since when this life belongs to its group.
     joined: Instant,
     /// When a leader with a quorum behind it was last known of, or the group was joined.
@@ -151,6 +153,7 @@ impl Consensus {
             refused: None,
             reign: None,
             found_by: None,
+            found_more: None,
             joined: now,
             led: now,
             doomed_since: None,
@@ -407,7 +410,7 @@ impl Consensus {
 
     /// A follower whose leader is silent campaigns; without a quorum, one whose leader is gone takes over.
     fn follow(&mut self, cx: &mut Context<'_>) {
-        if self.found_by.is_some_and(|by| by <= cx.now) {
+        if self.is_undecided_for_too_long(cx.now) {
             return self.abandon(cx, AbandonReason::NotFounded);
         }
         if self.replica.rules().is_best_effort() {
@@ -420,6 +423,17 @@ impl Consensus {
         let mut out = Output::default();
         self.replica.pre_campaign(cx.now, &mut out);
         self.carry_out(cx, out);
+    }
+
+    /// Whether the beginning of the group was not decided in time. Half of that time begins only where the other half was
+    /// noticed to be over: who stood still has not heard yet what the others had to say.
+    fn is_undecided_for_too_long(&mut self, now: Instant) -> bool {
+        if self.found_by.is_none_or(|by| by > now) {
+            return false;
+        }
+        let more = self.found_more.take();
+        self.found_by = more.map_or(self.found_by, |more| Some(now + more));
+        more.is_none()
     }
 
     /// Tells the peers of a leader what is new, once for all that came in at the same time.
@@ -466,7 +480,8 @@ impl Consensus {
             self.leader_heard = None;
             self.doomed_since = None;
             self.met = conflict::Met::default();
-            self.found_by = known.group.map(|_| now + self.election_timeout(cx.config) * 2);
+            self.found_more = known.group.map(|_| self.election_timeout(cx.config));
+            self.found_by = self.found_more.map(|more| now + more);
             self.election_at = now + self.election_timeout(cx.config);
         }
         if known.committed {

@@ -144,7 +144,7 @@ impl Consensus {
             }
         }
         self.carry_out(cx, out);
-        if self.found_by.is_some_and(|by| by <= now) {
+        if self.is_undecided_for_too_long(now) {
             self.abandon(cx, crate::event::AbandonReason::NotFounded);
         }
     }
